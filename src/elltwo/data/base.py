@@ -1,0 +1,104 @@
+"""The Source contract: where rows live, and where code runs over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive rows of a source.
+
+    Attributes
+    ----------
+    X : array, shape (m, p)
+        Features, float64 or float32, C or Fortran order; never written to by a reader.
+    y : array, shape (m, T), float64
+        Targets.
+    weights : array, shape (m,), float64, or None
+        Row weights; None means that every row has weight 1.
+    start : int
+        Position of the block's first row among the rows of the source.
+    """
+
+    X: Array
+    y: Array
+    weights: Array | None
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """Position just after the block's last row."""
+        return self.start + len(self.y)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Rows that can be read again and again, block by block, in the same order.
+
+    Attributes
+    ----------
+    n_rows : int or None
+        Number of rows, or None while it is not known without reading them.
+    n_features, n_targets : int
+        p and T.
+    feature_names, target_names : tuple of str
+        Names of the columns.
+    counts : bool
+        True when the weights are counts (integers): a row of weight 3 stands for three
+        observations. False: a weight is a precision, and each row is one observation.
+    in_memory : bool
+        True when another pass over the rows costs only memory traffic.
+    """
+
+    n_rows: int | None
+    n_features: int
+    n_targets: int
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    counts: bool
+    in_memory: bool
+
+    def blocks(self) -> Iterator[Block]:
+        """Iterate over the rows from the first to the last."""
+        ...
+
+    def keys(self) -> Array | None:
+        """Return the group or time value of every row, shape (n,), or None without such a column."""
+        ...
+
+    def fold(self, statistic: Callable[[Block], S], merge: Callable[[S, S], S]) -> S:
+        """Return merge(…merge(statistic(b₁), statistic(b₂))…) over all blocks."""
+        ...
+
+    def map(self, function: Callable[[Block], Array]) -> Iterator[Array]:
+        """Yield function(block) for each block in row order."""
+        ...
+
+
+class BlockwiseSource:
+    """`fold` and `map` for a source that runs code here, one block after the other."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Iterate over the rows from the first to the last."""
+        raise NotImplementedError
+
+    def fold(self, statistic: Callable[[Block], S], merge: Callable[[S, S], S]) -> S:
+        """Return the merged statistic of all blocks."""
+        blocks = self.blocks()
+        total = statistic(next(blocks))
+        for block in blocks:
+            total = merge(total, statistic(block))
+        return total
+
+    def map(self, function: Callable[[Block], Array]) -> Iterator[Array]:
+        """Yield function(block) for each block in row order."""
+        return map(function, self.blocks())

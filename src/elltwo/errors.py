@@ -1,0 +1,86 @@
+"""What can go wrong, said once: exceptions for bad input, and `Status` for what a result wants you to know.
+
+An exception means that no result exists. A `Status` travels with a result: it says what
+was noticed on the way, why it matters and what to do. Nothing is printed or warned.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import Enum
+
+
+class ElltwoError(Exception):
+    """Base class of every error that elltwo raises on purpose."""
+
+
+class InputError(ElltwoError, ValueError):
+    """Data or an argument that cannot be used; the message names it, the cause and the remedy."""
+
+
+class ModelFileError(ElltwoError, ValueError):
+    """A model file that is truncated, foreign, or written by a newer version."""
+
+
+class MissingPackageError(ElltwoError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+
+class Status(Enum):
+    """What a fitted result wants its reader to know: cause and remedy in one sentence each.
+
+    The value of each member *is* its message.
+    """
+
+    EDGE_LOW = (
+        "The best alpha is the smallest one tried, so the optimum may lie below it. "
+        "Extend the grid downwards; if this was the automatic grid, the data ask for next to no penalty."
+    )
+    EDGE_HIGH = (
+        "The best alpha is the largest one tried, so the optimum may lie above it. "
+        "Extend the grid upwards; if this was the automatic grid, the features predict no better than the mean."
+    )
+    RANK_DEFICIENT = (
+        "Some columns are linear combinations of others, so at this alpha the coefficients are not unique; "
+        "those of smallest penalty are returned. Drop columns or raise alpha."
+    )
+    CONSTANT_COLUMNS = (
+        "Some columns are constant in these rows; they carry no information and keep the coefficient 0."
+    )
+    ORTHOGONAL = (
+        "The normal equations would have lost the answer, so an orthogonal factorisation (QR, SVD) was used."
+    )
+    LOST_DIGITS = (
+        "Fewer than 6 digits of the worst coefficient can be trusted. "
+        "Drop columns that nearly repeat each other, or raise alpha."
+    )
+    MOMENTS_ONLY = (
+        "The optimality residual was measured on the accumulated moments, because the rows were not read again."
+    )
+    RULE_REPLACED = (
+        "Leave-one-out needs the rows, and partial_fit keeps only moments; generalised cross-validation (GCV) "
+        "chose alpha. Pass alpha='gcv' to say so, or fit on all rows."
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, or an empty string.
+
+    >>> did_you_mean("pirce", ["price", "area"])
+    " Did you mean 'price'?"
+    """
+    folded = {str(k).casefold(): str(k) for k in known}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    return f" Did you mean '{folded[close[0]]}'?" if close else ""
+
+
+def name_some(names: Iterable[str], most: int = 5) -> str:
+    """Join names for a message, at most `most` of them.
+
+    >>> name_some("abcdefg", most=3)
+    "'a', 'b', 'c' and 4 more"
+    """
+    names = list(names)
+    shown = ", ".join(f"'{n}'" for n in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,241 @@
+"""Frozen results: `Path` (every alpha), `Certificate` (how right), `Fit` (the chosen model).
+
+Shapes: p features, T targets, A alphas. Every alpha is on the sum scale of the objective
+
+    Σᵢ wᵢ·½(yᵢ − b − xᵢᵀθ)²  +  (α/2)·(θ − θ₀)ᵀP(θ − θ₀).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.errors import InputError, Status
+
+Array = npt.NDArray[Any]
+
+
+class TableEncoder(Protocol):
+    """What a `Fit` needs from the encoder that turned its table into numbers."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the encoded features, in the order of the coefficients."""
+        ...
+
+    def transform(self, data: Any) -> Array:
+        """Encode a table in memory, shape (n, p)."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the encoder as plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How right the coefficients are, and how that is known.
+
+    Attributes
+    ----------
+    residual : float
+        Largest relative optimality residual: with g = Zᵀw(y − b − Zθ) − αP(θ − θ₀) and Z the
+        centred columns, max over j of |gⱼ| / (‖zⱼ‖·‖y − ȳ‖). Zero at the exact optimum.
+    measured_on : {"rows", "moments"}
+        Whether g was computed from the data themselves or from the accumulated moments.
+    condition : float
+        Estimate of κ̂ = sqrt((s_max² + α)/(s_min² + α)), the condition number of the
+        augmented, column-scaled least-squares problem that was solved.
+    digits : float
+        Expected correct decimal digits of the worst coefficient (intercept included), given
+        that numbers other than integers were rounded to float64 before we saw them. At most 15.9.
+    refinements : int
+        Steps of iterative refinement that were taken.
+    """
+
+    residual: float
+    measured_on: str
+    condition: float
+    digits: float
+    refinements: int
+
+
+@dataclass(frozen=True)
+class Path:
+    """All alphas that were tried, with their effective degrees of freedom and scores.
+
+    Attributes
+    ----------
+    alphas : array, shape (A,)
+        Ascending, on the sum scale. Includes the refined optimum when there is one.
+    df : array, shape (A,)
+        Effective degrees of freedom Σ s²/(s² + α), intercept not counted.
+    score : array, shape (A,) or (A, T), or None
+        The rule's criterion, smaller is better; None when alpha was given.
+    score_se : array like `score`, or None
+        Standard error of the score, where the rule has one.
+    chosen : array of int, shape (T,)
+        Index of the chosen alpha for each target.
+    solve : callable (A',) -> ((A', p, T), (A', T))
+        Coefficients and intercepts for any alphas.
+    """
+
+    alphas: Array
+    df: Array
+    score: Array | None
+    score_se: Array | None
+    chosen: Array
+    solve: Callable[[Array], tuple[Array, Array]] | None = field(repr=False, default=None)
+
+    @cached_property
+    def _solved(self) -> tuple[Array, Array]:
+        if self.solve is None:
+            raise InputError(
+                "This path was loaded from a model file, which keeps alphas, df and scores but not the "
+                "coefficients of every alpha. Fit again to get them."
+            )
+        return self.solve(self.alphas)
+
+    @property
+    def coef(self) -> Array:
+        """Coefficients for every alpha, shape (A, p) for one target or (A, p, T)."""
+        coef = self._solved[0]
+        return coef[:, :, 0] if coef.shape[2] == 1 else coef
+
+    @property
+    def intercept(self) -> Array:
+        """Intercepts for every alpha, shape (A,) for one target or (A, T)."""
+        intercept = self._solved[1]
+        return intercept[:, 0] if intercept.shape[1] == 1 else intercept
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted L2-regularised model that knows its names, its alpha and how right it is.
+
+    Attributes
+    ----------
+    coef : array, shape (p, T)
+        Coefficients on the original scale of the features.
+    intercept : array, shape (T,)
+    alpha : array, shape (T,)
+        Penalty on the sum scale. `lambda_` is the same on the mean scale.
+    df : array, shape (T,)
+        Effective degrees of freedom at `alpha`, intercept not counted.
+    rule, rule_text : str
+        Name of the rule that chose alpha ("fixed" when it was given) and one line of detail.
+    path : Path
+    certificate : Certificate
+    status : tuple of Status
+        What the reader should know; empty when there is nothing to say.
+    solver, solver_reason : str
+        Which solver was used, and why.
+    objective : str
+        The minimised objective in words.
+    n_rows, rows_dropped : int
+        Rows used, and rows left out by the missing-value policy.
+    n_observations, sum_weights : float
+        Observations (the sum of weights if they are counts, else rows of positive weight), Σw.
+    feature_names, target_names : tuple of str
+    feature_means, feature_scales : array, shape (p,)
+        Weighted means and weighted population standard deviations of the features.
+    target_means, target_scales : array, shape (T,)
+    standardize, fit_intercept : bool
+    rss : array, shape (T,)
+        Weighted residual sum of squares in sample.
+    cv_mse : array, shape (T,), or None
+        Weighted mean squared error over held-out rows at alpha (LOO and K-fold only).
+    encoder : TableEncoder or None
+        Turns tables into features; None for a model fitted on arrays.
+    """
+
+    coef: Array
+    intercept: Array
+    alpha: Array
+    df: Array
+    rule: str
+    rule_text: str
+    path: Path
+    certificate: Certificate
+    status: tuple[Status, ...]
+    solver: str
+    solver_reason: str
+    objective: str
+    n_rows: int
+    rows_dropped: int
+    n_observations: float
+    sum_weights: float
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    feature_means: Array
+    feature_scales: Array
+    target_means: Array
+    target_scales: Array
+    standardize: bool
+    fit_intercept: bool
+    rss: Array
+    cv_mse: Array | None
+    encoder: TableEncoder | None = None
+
+    @property
+    def lambda_(self) -> Array:
+        """Penalty on the mean scale, λ = α/Σw, as in MSE + λ‖θ‖²."""
+        return self.alpha / self.sum_weights
+
+    @property
+    def r2(self) -> Array:
+        """Share of the target's variance explained in sample, shape (T,)."""
+        return self._r2(self.rss / self.sum_weights)
+
+    @property
+    def r2_cv(self) -> Array | None:
+        """Share explained in held-out rows (LOO, K-fold), shape (T,), or None for other rules."""
+        return None if self.cv_mse is None else self._r2(self.cv_mse)
+
+    def _r2(self, mse: Array) -> Array:
+        variance = self.target_scales**2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(variance > 0, 1 - mse / variance, np.nan)
+
+    def predict(self, data: Any) -> Array:
+        """Predict b + Xθ for a table (encoded by name) or an array of shape (n, p).
+
+        Returns shape (n,) for one target, (n, T) otherwise.
+        """
+        X = data if self.encoder is None else self.encoder.transform(data)
+        eta = self.decision(X)
+        return eta[:, 0] if eta.shape[1] == 1 else eta
+
+    def decision(self, X: Any) -> Array:
+        """Return b + Xθ, shape (n, T), for encoded features X of shape (n, p), dense or sparse."""
+        p = self.coef.shape[0]
+        if getattr(X, "ndim", 2) != 2 or np.shape(X)[1] != p:
+            raise InputError(f"X has shape {np.shape(X)}; this model needs (n, {p}): one column per feature.")
+        return np.asarray(X @ self.coef) + self.intercept
+
+    def with_encoder(self, encoder: TableEncoder, rows_dropped: int) -> Self:
+        """Return the same fit that also knows how to encode tables."""
+        return replace(self, encoder=encoder, rows_dropped=rows_dropped)
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """Return everything the summary shows as plain JSON values."""
+        from elltwo.summary import as_dict
+
+        return as_dict(self)
+
+    def summary(self) -> str:
+        """Return the summary table as text."""
+        from elltwo.summary import as_text
+
+        return as_text(self)
+
+    def save(self, path: Any) -> None:
+        """Write the model to a safetensors file, atomically; `elltwo.load` reads it back."""
+        from elltwo.modelfile import save
+
+        save(self, path)
