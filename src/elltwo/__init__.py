@@ -13,9 +13,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "elltwo.conventions": ("convert",),
     "elltwo.errors": ("ElltwoError", "InputError", "MissingPackageError", "ModelFileError", "Status"),
-    "elltwo.fit": ("fit",),
+    "elltwo.fitting": ("fit", "load"),
     "elltwo.interfaces.sklearn": ("Ridge", "RidgeCV"),
-    "elltwo.modelfile": ("load",),
     "elltwo.results": ("Certificate", "Fit", "Path"),
     "elltwo.selection": ("AIC", "BIC", "GCV", "LOO", "REML", "KFold"),
 }
@@ -26,9 +25,8 @@ __all__ = ["__version__", *sorted(_HOME)]
 if TYPE_CHECKING:
     from elltwo.conventions import convert
     from elltwo.errors import ElltwoError, InputError, MissingPackageError, ModelFileError, Status
-    from elltwo.fit import fit
+    from elltwo.fitting import fit, load
     from elltwo.interfaces.sklearn import Ridge, RidgeCV
-    from elltwo.modelfile import load
     from elltwo.results import Certificate, Fit, Path
     from elltwo.selection import AIC, BIC, GCV, LOO, REML, KFold
 

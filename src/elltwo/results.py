@@ -236,6 +236,6 @@ class Fit:
 
     def save(self, path: Any) -> None:
         """Write the model to a safetensors file, atomically; `elltwo.load` reads it back."""
-        from elltwo.modelfile import save
+        from elltwo.modelfile import write
 
-        save(self, path)
+        write(path, *self.to_state())
