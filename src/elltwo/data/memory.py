@@ -1,0 +1,130 @@
+"""Arrays in memory as a Source: dense NumPy of any dtype and order, and scipy sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from elltwo.data.base import Block, BlockwiseSource
+from elltwo.errors import InputError
+
+Array = npt.NDArray[Any]
+
+#: Bytes of a block that has to be converted; a float64 array is handed out in larger views.
+CONVERTED_BYTES = 1 << 23
+VIEW_BYTES = 1 << 27
+
+
+class MemorySource(BlockwiseSource):
+    """Rows of arrays in memory; never copied as a whole, never written to.
+
+    Parameters
+    ----------
+    X : array or scipy sparse matrix, shape (n, p)
+        Features: any real dtype and memory order. Sparse rows become dense one block at a time.
+    y : array, shape (n,) or (n, T)
+        Targets.
+    weights : array, shape (n,), optional
+        An integer dtype means counts (weight 3 = three observations); real weights are precisions.
+    feature_names, target_names : sequence of str, optional
+        Names for messages and summaries; x0, x1, … and y otherwise.
+    keys : array, shape (n,), optional
+        Group or time value of each row.
+
+    Raises
+    ------
+    InputError
+        For shapes that do not match, no rows or columns, or weights that are negative, not
+        finite or all zero. Values that are not finite are noticed by the pass over the rows.
+
+    Examples
+    --------
+    >>> source = MemorySource([[0, 1], [2, 3], [4, 6]], [1, 2, 3])
+    >>> source.n_rows, source.n_features, next(source.blocks()).X.dtype
+    (3, 2, dtype('float64'))
+    """
+
+    in_memory = True
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        weights: Any = None,
+        *,
+        feature_names: Sequence[str] | None = None,
+        target_names: Sequence[str] | None = None,
+        keys: Any = None,
+    ) -> None:
+        self.X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        if self.X.ndim != 2:
+            raise InputError(f"X must be two-dimensional (rows, columns); got shape {self.X.shape}.")
+        n, p = self.X.shape
+        if n == 0 or p == 0:
+            raise InputError(f"X has {n} row(s) and {p} column(s); at least one of each is needed.")
+        if self.X.dtype.kind not in "fiub":
+            raise InputError(f"X has dtype {self.X.dtype}; convert it to real numbers first.")
+        target = np.asarray(y)
+        if target.dtype.kind not in "fiub":
+            raise InputError(f"y has dtype {target.dtype}; convert it to real numbers first.")
+        target = target.astype(np.float64, copy=False)
+        self.y = target[:, None] if target.ndim == 1 else target
+        if self.y.ndim != 2 or len(self.y) != n:
+            raise InputError(f"X has {n} rows but y has shape {target.shape}; they must agree.")
+        if not np.isfinite(self.y).all():
+            bad = int(np.count_nonzero(~np.isfinite(self.y)))
+            raise InputError(f"y contains {bad} value(s) that are NaN or inf; drop or repair those rows.")
+        self.weights, self.counts = check_weights(weights, n)
+        self.n_rows: int | None = n
+        self.n_features, self.n_targets = p, self.y.shape[1]
+        self.feature_names = tuple(feature_names) if feature_names is not None else tuple(f"x{j}" for j in range(p))
+        T = self.n_targets
+        default = ("y",) if T == 1 else tuple(f"y{t}" for t in range(T))
+        self.target_names = tuple(target_names) if target_names is not None else default
+        self._keys = None if keys is None else np.asarray(keys)
+
+    def blocks(self) -> Iterator[Block]:
+        """Iterate over the rows: views of a float64 array, converted copies of anything else."""
+        n, p = self.X.shape
+        view = isinstance(self.X, np.ndarray) and self.X.dtype == np.float64
+        step = max(1, (VIEW_BYTES if view else CONVERTED_BYTES) // (8 * p))
+        for start in range(0, n, step):
+            rows = slice(start, min(n, start + step))
+            weights = None if self.weights is None else self.weights[rows]
+            yield Block(self.dense(rows), self.y[rows], weights, start)
+
+    def dense(self, rows: Any) -> Array:
+        """Return some rows (slice or indices) as float64, a view where possible."""
+        part = self.X[rows]
+        if sparse.issparse(part):
+            part = part.toarray()
+        return np.asarray(part, dtype=np.float64)
+
+    def keys(self) -> Array | None:
+        """Return the group or time values given at construction."""
+        return self._keys
+
+
+def check_weights(weights: Any, n: int) -> tuple[Array | None, bool]:
+    """Return weights as float64 (n,) or None, and whether they are counts; raise InputError if unusable."""
+    if weights is None:
+        return None, False
+    w = np.asarray(weights)
+    if w.shape != (n,):
+        raise InputError(f"weights have shape {w.shape}; one weight per row is needed: ({n},).")
+    if w.dtype.kind not in "fiub":
+        raise InputError(f"weights have dtype {w.dtype}; they must be numbers.")
+    counts = w.dtype.kind in "iu"
+    w = w.astype(np.float64)
+    if not np.isfinite(w).all():
+        raise InputError(f"weights contain {np.count_nonzero(~np.isfinite(w))} NaN or inf; give finite weights.")
+    if (w < 0).any():
+        first = int(np.argmax(w < 0))
+        raise InputError(f"weights must not be negative; row {first} has weight {w[first]:g}.")
+    if not (w > 0).any():
+        raise InputError("all weights are zero, so no row counts; give at least one positive weight.")
+    return w, counts

@@ -1,0 +1,289 @@
+"""CSV, JSON lines, DuckDB databases and SQL queries, through DuckDB."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from glob import escape
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import duckdb
+import pyarrow as pa
+
+from elltwo.data.parquet import ParquetTable
+from elltwo.data.reading import BATCH_ROWS, ArrowTable, Parts, Table, no_rows, refuse_repeats
+from elltwo.data.spool import spooled
+from elltwo.errors import InputError, did_you_mean, name_some
+
+# What counts as missing in a text file; the same list as elsewhere in the Python world.
+MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>", "#N/A")
+# Types are found from every row of a file up to this size, else from its first rows.
+_WHOLE_BYTES = 32 << 20
+_DELIMITERS = ",;\t|"
+
+
+class QueryTable(Table):
+    """The rows of something that DuckDB reads in the same order every time: a file or a stored table.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+    name : str
+        What messages call it.
+    source : str
+        SQL that can stand after FROM.
+    described : str, optional
+        SQL after FROM whose types are the true ones, where `source` widens them.
+    """
+
+    def __init__(self, connection: Any, name: str, source: str, described: str | None = None) -> None:
+        self._connection = connection
+        self.source = source
+        with _explained(name):
+            schema = connection.sql(f"SELECT * FROM {described or source} LIMIT 0").to_arrow_reader().schema
+            empty = not connection.sql(f"SELECT 1 FROM {source} LIMIT 1").fetchall()
+        if empty:
+            raise no_rows(name)
+        super().__init__(name, schema, None)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield record batches; DuckDB keeps the order of the rows."""
+        query = f"SELECT {', '.join(map(quoted, columns))} FROM {self.source}"
+        with _explained(self.name):
+            yield from self._connection.cursor().sql(query).to_arrow_reader(BATCH_ROWS)
+
+
+def connect(database: str = ":memory:") -> Any:
+    """Open DuckDB, a stored database read-only; a query sees data and files, never our variables."""
+    with _explained(database):
+        return duckdb.connect(
+            database, read_only=database != ":memory:", config={"python_enable_replacements": False}
+        )
+
+
+def quoted(name: str) -> str:
+    """Return a name as an SQL identifier.
+
+    >>> print(quoted('a "wide" net'))
+    "a ""wide"" net"
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _reader(function: str, path: Path, options: dict[str, str]) -> str:
+    """Return the call of a DuckDB table function on one file, taking its name literally."""
+    listed = "".join(f", {key} = {value}" for key, value in options.items())
+    return f"{function}({_text(escape(str(path)))}{listed})"
+
+
+def _sample(path: Path) -> dict[str, str]:
+    return {"sample_size": "-1"} if path.stat().st_size <= _WHOLE_BYTES else {}
+
+
+def csv_table(path: Path) -> Table:
+    """Open a CSV file: its dialect and types are found by DuckDB.
+
+    Raises
+    ------
+    InputError
+        If the file has a header only, repeats a column name, or a row has too few or too
+        many fields (the message names the line).
+    """
+    name = f"'{path}'"
+    connection = connect()
+    words = ", ".join(map(_text, MISSING_WORDS))
+    options = {"nullstr": f"[{words}]", **_sample(path)}
+    with _explained(name):
+        sniffed = connection.sql(f"FROM {_reader('sniff_csv', path, options)}")
+        found = dict(zip(sniffed.columns, sniffed.fetchone(), strict=True))
+    _check_shape(path, found)
+    read = found["Prompt"].removeprefix("FROM ").removesuffix(";")
+    widened = read if _sample(path) else _widened(read)
+    return QueryTable(connection, name, widened, read)
+
+
+def _widened(read: str) -> str:
+    """Read integers as DOUBLE: DuckDB would round a 0.5 that comes after the rows it looked at."""
+    return re.sub(r"(?<=': ')BIGINT(?=')", "DOUBLE", read)
+
+
+def _lines(path: Path) -> TextIO:
+    """Open a text file that may be compressed."""
+    return TextIOWrapper(pa.input_stream(str(path)), encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _check_shape(path: Path, found: dict[str, Any]) -> None:
+    """Refuse what the sniffer would pass over: ragged rows, skipped lines, repeated names."""
+    with _lines(path) as file:
+        first = file.readline()
+    delimiter = found["Delimiter"]
+    if delimiter not in first:
+        delimiter = max(_DELIMITERS, key=first.count)
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    if found["SkipRows"] or len(header) != len(found["Columns"]):
+        _refuse_ragged(path, delimiter)
+    elif found["HasHeader"]:
+        refuse_repeats(f"'{path}'", header)
+        _refuse_case_twins(path, header)
+
+
+def _refuse_ragged(path: Path, delimiter: str) -> None:
+    with _lines(path) as file:
+        rows = csv.reader(file, delimiter=delimiter)
+        header = next(rows)
+        for row in rows:
+            if row and len(row) != len(header):
+                raise InputError(
+                    f"Line {rows.line_num} of '{path}' has {len(row)} fields and its first line has {len(header)}. "
+                    "Every row needs one field per column name: mend that line, remove lines above the header, "
+                    "or put text that contains the delimiter between double quotes."
+                )
+
+
+def _refuse_case_twins(path: Path, header: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for column in header:
+        if (twin := seen.setdefault(column.casefold(), column)) != column:
+            raise InputError(
+                f"The columns '{twin}' and '{column}' of '{path}' differ only in capital letters, which SQL "
+                "cannot tell apart. Rename one of them."
+            )
+
+
+def json_table(path: Path) -> Table:
+    """Open a file of JSON lines, or of one JSON array of objects."""
+    name = f"'{path}'"
+    connection = connect()
+    with _explained(name):
+        described = connection.sql(f"DESCRIBE FROM {_reader('read_json', path, _sample(path))}").fetchall()
+    columns = {row[0]: row[1] for row in described}
+    if list(columns) == ["json"]:
+        raise InputError(f"{name} does not hold one JSON object per line, so it has no columns.")
+    wide = {c: "DOUBLE" if t == "BIGINT" and not _sample(path) else t for c, t in columns.items()}
+    return QueryTable(connection, name, _typed_json(path, wide), _typed_json(path, columns))
+
+
+def _typed_json(path: Path, columns: dict[str, str]) -> str:
+    types = ", ".join(f"{quoted(c)}: {_text(t)}" for c, t in columns.items())
+    return _reader("read_json", path, {"columns": f"{{{types}}}"})
+
+
+def database_table(path: Path, table: str | None) -> Table:
+    """Open a table of a DuckDB database; without a name, its only one."""
+    connection = connect(str(path))
+    listed = connection.sql(
+        "SELECT table_schema, table_name, table_type FROM information_schema.tables ORDER BY ALL"
+    ).fetchall()
+    # A schema other than the standard one belongs to the name.
+    found = {t if schema == "main" else f"{schema}.{t}": (schema, t, kind) for schema, t, kind in listed}
+    schema, only, kind = found[choose_table(path, list(found), table)]
+    source = f"{quoted(schema)}.{quoted(only)}"
+    if kind != "BASE TABLE":
+        return query_table(connection, f"FROM {source}", f"'{path}::{only}'")
+    return QueryTable(connection, f"'{path}::{only}'", source)
+
+
+def choose_table(path: Path, tables: Sequence[str], wanted: str | None) -> str:
+    """Return the wanted table of a database, or its only one; else say which there are."""
+    if wanted in tables or (wanted is None and len(tables) == 1):
+        return tables[0] if wanted is None else wanted
+    if not tables:
+        raise InputError(f"The database '{path}' has no tables.")
+    told = "has several tables" if wanted is None else f"has no table '{wanted}'"
+    raise InputError(
+        f"The database '{path}' {told}.{did_you_mean(wanted or '', tables)} Its tables are "
+        f"{name_some(tables, most=12)}: name one, as in '{path}::{tables[0]}', or pass a query (--sql, sql=)."
+    )
+
+
+def query_table(connection: Any, query: str, name: str = "the query") -> Table:
+    """Run a query once and keep its rows in a temporary Parquet file.
+
+    SQL promises no order, so another run could give other rows: every pass reads the same file.
+    """
+    query = query.strip().rstrip(";")
+    with _explained(name):
+        described = connection.sql(f"DESCRIBE {query}").fetchall()
+    refuse_repeats(f"The result of {name}", [row[0] for row in described])
+
+    def write(path: Path) -> None:
+        with _explained(name):
+            connection.execute(f"COPY ({query}) TO {_text(str(path))} (FORMAT parquet, COMPRESSION lz4_raw)")
+
+    return spooled(write, lambda path: ParquetTable(path, name))
+
+
+def queried(table: Table, sql: str) -> Table:
+    """Run a query on a table, which it calls ``data``."""
+    connection = connect()
+    if isinstance(table, ArrowTable):
+        connection.register("data", table.table)
+    else:
+        connection.execute(f"CREATE VIEW data AS FROM {_source(table)}")
+    return query_table(connection, sql)
+
+
+def _source(table: Table) -> str:
+    """Return SQL that reads the files of a table."""
+    if isinstance(table, Parts):
+        return f"({' UNION ALL BY NAME '.join(f'FROM {_source(part)}' for part in table.parts)})"
+    if isinstance(table, ParquetTable):
+        return _reader("read_parquet", table.path, {})
+    if isinstance(table, QueryTable):
+        return table.source
+    raise InputError(f"A query cannot be run on {table.name}.")
+
+
+def relation_table(relation: Any) -> Table:
+    """Run a DuckDB relation once and keep its rows in a temporary Parquet file."""
+    refuse_repeats("The DuckDB relation", relation.columns)
+
+    def write(path: Path) -> None:
+        with _explained("the DuckDB relation"):
+            relation.write_parquet(str(path), compression="lz4_raw")
+
+    return spooled(write, lambda path: ParquetTable(path, "the DuckDB relation"))
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn DuckDB's errors into ours, with the line and the column they name."""
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise _reason(name, str(error)) from error
+
+
+def _reason(name: str, text: str) -> InputError:
+    line = re.search(r"CSV Error on Line: (\d+)", text)
+    fields = re.search(r"Expected Number of Columns: (\d+) Found: (\d+)", text)
+    if line and fields:
+        return InputError(
+            f"Line {line[1]} of {name} has {fields[2]} fields where {fields[1]} were expected. Mend that "
+            "line, or put text that contains the delimiter between double quotes."
+        )
+    told = " ".join(islice(_told(text), 3)).rstrip(".")
+    place = f" (line {line[1]})" if line else ""
+    return InputError(
+        f"{name} cannot be read{place}: {told}. Correct the data or the query; a query can also say how to "
+        "read a file (--sql \"SELECT * FROM read_csv('FILE', …)\")."
+    )
+
+
+def _told(text: str) -> Iterable[str]:
+    """Yield the lines of a DuckDB message that say what is wrong."""
+    for line in text.splitlines():
+        line = re.sub(r"^(\w+ ){1,3}Error: (CSV Error on Line: \d+)?", "", line).strip()
+        if line.startswith(("Possible", "*", "LINE ", "Column ")):
+            return
+        if line:
+            yield line

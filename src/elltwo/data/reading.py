@@ -1,0 +1,194 @@
+"""Tables: named, typed columns that are read as Arrow record batches, in the same order on every pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from elltwo.data.columns import Kind, example, kind_of, text_codes
+from elltwo.errors import InputError, did_you_mean, name_some
+
+T = TypeVar("T")
+
+BATCH_ROWS = 65_536
+MOST_LEVELS = 5_000
+
+
+class Table(ABC):
+    """A table that can be read again and again.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it: its path, or the kind of object it is.
+    schema : pyarrow.Schema
+        Column names and types.
+    n_rows : int or None
+        Number of rows, or None while it is not known without reading them.
+    in_memory : bool
+        True when another pass costs only memory traffic.
+
+    Raises
+    ------
+    InputError
+        If two columns have the same name, or the table is known to have no rows.
+    """
+
+    def __init__(self, name: str, schema: Any, n_rows: int | None, *, in_memory: bool = False) -> None:
+        self.name = name
+        self.schema = schema
+        self.n_rows = n_rows
+        self.in_memory = in_memory
+        refuse_repeats(name, schema.names)
+        if n_rows == 0:
+            raise no_rows(name)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in the table's order."""
+        return tuple(self.schema.names)
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """What each column holds: "number", "boolean", "date", "string" or "other" (nested, binary)."""
+        return {field.name: kind_of(field.type) for field in self.schema}
+
+    @abstractmethod
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield pyarrow record batches with these columns, from the first row to the last.
+
+        A batch may be of any length; InputError is raised where the data cannot be read.
+        """
+
+    def require(self, names: Iterable[str], role: str) -> None:
+        """Raise InputError if a name is not a column; `role` says what it was given as."""
+        for name in names:
+            if name not in self.kinds:
+                raise InputError(
+                    f"The {role} '{name}' is not a column of {self.name}.{did_you_mean(str(name), self.columns)}"
+                    f" Its columns are {name_some(self.columns, most=12)}."
+                )
+
+    def example(self, column: str) -> Any:
+        """Return the column's first value that is not missing, or None."""
+        found = (example(batch.column(0)) for batch in self.batches([column]))
+        return next((value for value in found if value is not None), None)
+
+    def levels(self, columns: Sequence[str], most: int = MOST_LEVELS) -> dict[str, dict[str, int]]:
+        """Return the different values of some text columns, sorted, with their numbers of rows.
+
+        Raises
+        ------
+        InputError
+            If a column has more than `most` different values.
+        """
+        counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
+        for batch in self.batches(columns) if columns else ():
+            for column, count in counts.items():
+                codes, names = text_codes(batch.column(column))
+                rows = np.bincount(codes[codes >= 0], minlength=len(names)).tolist()
+                for name, n in zip(names, rows, strict=True):
+                    if n and name is not None:
+                        count[name] += n
+                if len(count) > most:
+                    raise InputError(
+                        f"Column '{column}' has more than {most:,} different text values, and each would "
+                        f"become a feature. If it names rows, leave it out (--drop {column}, "
+                        f"drop=['{column}']); otherwise group its values with a query (--sql, sql=). If it should hold numbers, "
+                        f"look for values that are not, such as '{next(iter(count))}'."
+                    )
+        return {column: dict(sorted(count.items())) for column, count in counts.items()}
+
+
+class ArrowTable(Table):
+    """An Arrow table in memory."""
+
+    def __init__(self, name: str, table: Any) -> None:
+        super().__init__(name, table.schema, table.num_rows, in_memory=True)
+        self.table = table
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield views of the table's own memory."""
+        return iter(self.table.select(list(columns)).to_batches())
+
+
+class Parts(Table):
+    """Tables of the same columns, one after the other: the files of a glob.
+
+    A column is text only if no part holds it as something else, so a part in which it is
+    empty does no harm; text that does turn up is refused when it is read.
+    """
+
+    def __init__(self, name: str, parts: Sequence[Table]) -> None:
+        rows = [part.n_rows for part in parts]
+        total = None if None in rows else sum(n for n in rows if n is not None)
+        super().__init__(name, _common_schema(parts), total)
+        self.parts = parts
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the batches of the first part, then those of the second, and so on."""
+        for part in self.parts:
+            yield from part.batches(columns)
+
+
+def _common_schema(parts: Sequence[Table]) -> Any:
+    fields = {field.name: field for field in parts[0].schema}
+    for part in parts[1:]:
+        if apart := set(fields).symmetric_difference(part.columns):
+            raise InputError(
+                f"'{part.name}' and '{parts[0].name}' differ in the columns {name_some(sorted(apart))}; "
+                "files read together need the same columns. Match fewer files, or combine them with a query."
+            )
+        for field in part.schema:
+            fields[field.name] = _common_field(fields[field.name], field, part.name)
+    return pa.schema(list(fields.values()))
+
+
+def _common_field(first: Any, second: Any, name: str) -> Any:
+    kinds = kind_of(first.type), kind_of(second.type)
+    if kinds[0] == kinds[1]:
+        # An integer column is one in every part: that is what makes weights counts.
+        return second if pa.types.is_integer(first.type) else first
+    if "string" in kinds and "other" not in kinds:
+        return second if kinds[0] == "string" else first
+    if pa.types.is_null(first.type) or pa.types.is_null(second.type):
+        return second if pa.types.is_null(first.type) else first
+    raise InputError(
+        f"Column '{first.name}' holds {second.type} values in '{name}' and {first.type} values in the files "
+        "before it. Make them the same, or convert them with a query (--sql, sql=)."
+    )
+
+
+def refuse_repeats(name: str, columns: Sequence[str]) -> None:
+    """Raise InputError if two columns have the same name."""
+    if repeated := [column for column, n in Counter(columns).items() if n > 1]:
+        raise InputError(
+            f"{name} has several columns named {name_some(repeated)}, and a model knows its columns by name. "
+            "Rename them so that each name is there once."
+        )
+
+
+def no_rows(name: str) -> InputError:
+    """Return the error for a table without rows."""
+    return InputError(f"{name} has column names but no rows. Check that the right data were given.")
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, always fetching the next one in a thread while the consumer works.
+
+    >>> list(ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]

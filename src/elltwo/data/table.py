@@ -1,0 +1,277 @@
+"""`TableSource`: the rows of a table as a Source of numeric blocks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from elltwo.data.base import Block, BlockwiseSource
+from elltwo.data.checks import all_finite, census, good_weights, refused, refused_weights
+from elltwo.data.columns import kind_of, numbers, text_codes
+from elltwo.data.encode import Encoder, Writer, block_rows, number_writer
+from elltwo.data.opening import open_table
+from elltwo.data.reading import Table, no_rows
+from elltwo.errors import InputError
+
+__all__ = ["Table", "TableSource", "open_table"]
+
+Array = npt.NDArray[Any]
+Progress = Callable[[int, int | None], None]
+
+
+class TableSource(BlockwiseSource):
+    """Rows of a table as blocks of float64 features and targets, in the table's order.
+
+    The blocks have the same rows whatever the table is stored in, so CSV and Parquet give the
+    same numbers to the last bit. A row without a target is left out under the policies "mean"
+    and "drop"; a row without a feature under "drop". Positions count the rows that are left.
+
+    Parameters
+    ----------
+    table : Table
+    encoder : Encoder
+        Turns the feature columns into numbers; its policy for missing values holds here too.
+    target : str or sequence of str
+        Columns of numbers or booleans to predict, T of them.
+    weights : str, optional
+        Column of row weights. Whole numbers (an integer type) are counts: a row of weight 3 is
+        three observations. Others are precisions: each row is one observation.
+    key : str, optional
+        Group or time column, for `keys`.
+    progress : callable, optional
+        Called during a pass with the number of rows read so far and their total, or None.
+
+    Attributes
+    ----------
+    rows_dropped : int
+        Rows that the policy left out, known after a pass over `blocks`.
+    n_rows : int or None
+        Rows that are left; known from the start if the table knows them and none can be left out.
+
+    Raises
+    ------
+    InputError
+        If a column does not exist (the nearest name is suggested) or cannot play its role, and
+        during a pass: on missing, infinite or negative values that the roles do not allow.
+
+    Examples
+    --------
+    >>> table = open_table({"x": [1.0, 2.0, 3.0], "y": [2.0, None, 6.0]})
+    >>> source = TableSource(table, Encoder.fit(table, ["x"], missing="drop"), "y")
+    >>> [block.y.ravel().tolist() for block in source.blocks()], source.rows_dropped
+    ([[2.0, 6.0]], 1)
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        encoder: Encoder,
+        target: str | Sequence[str],
+        *,
+        weights: str | None = None,
+        key: str | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.target_names = (target,) if isinstance(target, str) else tuple(target)
+        table.require(encoder.column_names, "feature")
+        _require_numbers(table, self.target_names, "target")
+        if weights is not None:
+            _require_numbers(table, [weights], "weights column")
+        if key is not None:
+            table.require([key], "group or time column")
+            if table.kinds[key] == "other":
+                raise InputError(f"Column '{key}' is nested or binary, so it cannot name groups or times.")
+        self.feature_names = encoder.feature_names
+        self.n_features = len(self.feature_names)
+        self.n_targets = len(self.target_names)
+        self.n_rows = table.n_rows if encoder.missing == "error" else None
+        self.in_memory = table.in_memory
+        self.counts = weights is not None and _is_whole(table, weights)
+        self.rows_dropped = 0
+        self._table = table
+        self._encoder = encoder
+        self._weights = weights
+        self._key = key
+        self._progress = progress
+
+    @property
+    def _columns(self) -> list[str]:
+        """Columns that a pass reads, each once."""
+        more = () if self._weights is None else (self._weights,)
+        return list(dict.fromkeys([*self._encoder.column_names, *self.target_names, *more]))
+
+    @property
+    def _width(self) -> int:
+        """Rows of the buffer: features, targets, weights."""
+        return self.n_features + self.n_targets + (self._weights is not None)
+
+    def blocks(self) -> Iterator[Block]:
+        """Iterate over the rows from the first to the last, in blocks of 4 MB (16 MB if very wide)."""
+        size = block_rows(self._width)
+        buffer, filled = np.empty((self._width, size)), 0
+        read, kept, sum_weights = 0, 0, 0.0
+        for batch in self._table.batches(self._columns):
+            write = self._writer(batch)
+            start = 0
+            while start < batch.num_rows:
+                stop = min(start + size - filled, batch.num_rows)
+                filled += self._fill(write, start, stop, buffer[:, filled : filled + stop - start])
+                start = stop
+                if filled == size:
+                    yield (block := self._block(buffer, kept))
+                    kept, filled, buffer = kept + size, 0, np.empty_like(buffer)
+                    sum_weights += _total(block.weights)
+                self._tell(read + start)
+            read += batch.num_rows
+        if filled:
+            yield (block := self._block(np.ascontiguousarray(buffer[:, :filled]), kept))
+            sum_weights += _total(block.weights)
+        self._finish(read, kept + filled, sum_weights)
+
+    def _writer(self, batch: Any) -> Writer:
+        """Return what writes rows of the batch into the buffer: features, targets, weights."""
+        features = self._encoder.writer(batch, Counter())
+        names = [*self.target_names, *([] if self._weights is None else [self._weights])]
+        others = [number_writer(batch.column(name), name) for name in names]
+
+        def write(start: int, stop: int, out: Array) -> None:
+            features(start, stop, out[: self.n_features])
+            for j, other in enumerate(others, self.n_features):
+                other(start, stop, out[j])
+
+        return write
+
+    def _fill(self, write: Writer, start: int, stop: int, out: Array) -> int:
+        """Write rows start:stop of a batch, move those that are kept to the front, and count them."""
+        write(start, stop, out)
+        if self._weights is not None and not good_weights(out[-1], self.counts):
+            raise refused_weights(self._table, self._weights, self.counts)
+        if all_finite(out):
+            return stop - start
+        kept = self._kept(out)
+        rows = np.count_nonzero(kept)
+        out[:, :rows] = out[:, kept]
+        return rows
+
+    def _kept(self, out: Array) -> Array:
+        """Apply the policy to rows with missing values and return which of them stay, shape (m,)."""
+        X, y = out[: self.n_features], out[self.n_features :]
+        if np.isinf(y).any() or (self._encoder.missing == "error" and np.isnan(out).any()):
+            raise refused(
+                self._table, [*self.target_names, *self._encoder.column_names], self._encoder.missing
+            )
+        self._encoder.settle(X, self._table)
+        kept: Array = ~np.isnan(out).any(axis=0)
+        return kept
+
+    def _block(self, buffer: Array, start: int) -> Block:
+        p, T = self.n_features, self.n_targets
+        weights = None if self._weights is None else buffer[-1]
+        return Block(buffer[:p].T, buffer[p : p + T].T, weights, start)
+
+    def _tell(self, rows: int) -> None:
+        if self._progress is not None:
+            self._progress(rows, self._table.n_rows)
+
+    def _finish(self, read: int, kept: int, sum_weights: float) -> None:
+        """Remember what the pass found out about the number of rows, and refuse an empty result."""
+        if not read:
+            raise no_rows(self._table.name)
+        if not kept:
+            raise InputError(
+                f"Each of the {read:,} rows of {self._table.name} lacks a value, so none is left. Use "
+                "--missing mean (missing='mean'), or leave out the emptiest columns (--drop)."
+            )
+        if self._weights is not None and sum_weights == 0:
+            raise InputError(
+                f"The weights in column '{self._weights}' are all zero; at least one must be positive."
+            )
+        self.n_rows, self.rows_dropped = kept, read - kept
+
+    def keys(self) -> Array | None:
+        """Return the group or time value of every row that is left, shape (n,), or None without a column.
+
+        Text is given as integer codes in the order of the sorted values, dates as days, and
+        numbers as they are.
+
+        Raises
+        ------
+        InputError
+            If a value is missing.
+        """
+        if self._key is None:
+            return None
+        every = self._encoder.missing == "error"
+        keys = _Keys(self._key)
+        for batch in self._table.batches([self._key] if every else [*{*self._columns, self._key}]):
+            keys.add(batch.column(self._key), None if every else self._kept_rows(batch))
+        values = keys.values()
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            missing = census(self._table, [self._key])[0][self._key]
+            raise InputError(
+                f"The group or time column '{self._key}' has {missing:,} missing values; every row needs "
+                "one. Fill them, or leave out those rows with a query (--sql, sql=)."
+            )
+        return values
+
+    def _kept_rows(self, batch: Any) -> Array:
+        write, size = self._writer(batch), block_rows(self._width)
+        kept = np.ones(batch.num_rows, dtype=bool)
+        for start in range(0, batch.num_rows, size):
+            stop = min(start + size, batch.num_rows)
+            out = np.empty((self._width, stop - start))
+            write(start, stop, out)
+            if not all_finite(out):
+                kept[start:stop] = self._kept(out)
+        return kept
+
+
+class _Keys:
+    """The values of a key column, gathered batch by batch."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._parts: list[Array] = []
+        self._names: dict[str, int] = {}
+
+    def add(self, array: Any, kept: Array | None) -> None:
+        part = self._text(array) if kind_of(array.type) == "string" else numbers(array, self._name)
+        self._parts.append(part if kept is None else part[kept])
+
+    def _text(self, array: Any) -> Array:
+        """Return codes in the order of appearance, NaN where missing."""
+        at, names = text_codes(array)
+        codes = [np.nan if name is None else self._names.setdefault(name, len(self._names)) for name in names]
+        return np.array([*codes, np.nan])[at]
+
+    def values(self) -> Array:
+        values = np.concatenate(self._parts)
+        if not self._names or np.isnan(values).any():
+            return values
+        sorted_code = np.empty(len(self._names), dtype=np.int64)
+        sorted_code[[self._names[name] for name in sorted(self._names)]] = np.arange(len(self._names))
+        return sorted_code[values.astype(np.int64)]
+
+
+def _require_numbers(table: Table, names: Sequence[str], role: str) -> None:
+    table.require(names, role)
+    for name in names:
+        if table.kinds[name] not in ("number", "boolean"):
+            raise InputError(
+                f"The {role} '{name}' must hold numbers and holds {table.schema.field(name).type} values, such "
+                f"as {table.example(name)!r}. Name another column, or convert it with a query (--sql, sql=)."
+            )
+
+
+def _is_whole(table: Table, name: str) -> bool:
+    type_ = table.schema.field(name).type
+    return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_))
+
+
+def _total(weights: Array | None) -> float:
+    return 0.0 if weights is None else float(weights.sum())

@@ -1,0 +1,116 @@
+"""Files are written whole or not at all: the one place that puts a file on disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from elltwo.errors import InputError, did_you_mean
+
+_FORBIDDEN = "You may not write there: choose another folder."
+_REMEDIES = {  # only what writing can run into: an error while reading inside the block passes through
+    errno.ENOSPC: "Free some space on that disk or write to another one.",
+    errno.EDQUOT: "Your disk quota is used up: delete some files or write to another disk.",
+    errno.EFBIG: "The file would pass the size limit that is set for you: write to another disk or raise it.",
+    errno.EROFS: "The disk is mounted read-only: write to another folder.",
+    errno.EPERM: _FORBIDDEN,
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Return the path to write to, symbolic links resolved, or say why no file can be written there.
+
+    Called before long work, so that a mistyped folder costs seconds and not the result.
+
+    Parameters
+    ----------
+    path : str or path
+        The file that is going to be written.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, the path is a folder or a device, or writing is not permitted.
+
+    Examples
+    --------
+    >>> check_writable("no-such-folder/model.safetensors")
+    Traceback (most recent call last):
+    elltwo.errors.InputError: Cannot write 'no-such-folder/model.safetensors': the folder 'no-such-folder' \
+does not exist. Create it first, or choose another folder.
+    """
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    if not folder.is_dir():
+        shown = os.path.dirname(os.fspath(path)) or str(folder)
+        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        raise InputError(
+            f"Cannot write '{path}': the folder '{shown}' does not exist."
+            f"{did_you_mean(folder.name, siblings)} Create it first, or choose another folder."
+        )
+    if target.is_dir():
+        raise InputError(f"Cannot write '{path}': it is a folder. Give the name of a file.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"Cannot write '{path}': it is not an ordinary file. Give the name of a file.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"Cannot write '{path}': {_FORBIDDEN}")
+    return target
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends without an error.
+
+    The bytes go to a temporary file in the same folder, which is flushed to the disk and renamed
+    over `path`. If anything fails, or the program is interrupted, the temporary file is removed
+    and what stood at `path` before is left as it was.
+
+    Parameters
+    ----------
+    path : str or path
+        The file to write or replace.
+
+    Yields
+    ------
+    binary file, open for writing
+
+    Raises
+    ------
+    InputError
+        The file cannot be written: no such folder, no permission, disk full.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> with replacing(path) as file:
+    ...     _ = file.write(b"all of it")
+    >>> path.read_bytes()
+    b'all of it'
+    """
+    target = check_writable(path)
+    temporary = target.with_name(f".elltwo-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        kept = "The old file is unchanged." if target.exists() else "No file was left behind."
+        raise InputError(f"Cannot write '{path}': {error.strerror or error}. {remedy} {kept}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

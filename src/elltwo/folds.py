@@ -1,0 +1,202 @@
+"""Folds as sets of row atoms: rows with the same membership in every fold are summarised together.
+
+For K disjoint folds the atoms are the folds, and one pass over the rows serves all of them. Where a
+splitter makes more atoms than that pays for, each fold gets a pass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.data.base import Block, Source
+from elltwo.errors import InputError
+
+Array = npt.NDArray[Any]
+Labels = Callable[[Any], Array]
+
+
+@dataclass(frozen=True)
+class FoldPass:
+    """One pass over the rows: an atom for each row, and folds as (training atoms, test atoms)."""
+
+    labels: Labels
+    n_atoms: int
+    folds: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """The passes that serve all folds; `shared` when the first pass covers every row exactly once."""
+
+    passes: tuple[FoldPass, ...]
+    shared: bool
+
+
+@dataclass(frozen=True)
+class DealtFolds:
+    """Deal rows to k folds by a fixed shuffle that needs no row count: the same on files and in memory.
+
+    Each run of k consecutive rows is dealt one row to each fold, in an order drawn from the seed and the
+    run's number. Folds differ in size by at most one row, and sorted files do no harm.
+
+    Examples
+    --------
+    >>> np.bincount(DealtFolds(3, seed=1).deal(0, 10))
+    array([4, 3, 3])
+    """
+
+    n_splits: int = 5
+    seed: int = 0
+
+    def deal(self, start: int, stop: int) -> Array:
+        """Return the fold of rows start … stop − 1, shape (stop − start,)."""
+        k = self.n_splits
+        first, last = start // k, -(-stop // k)
+        place = np.arange(first * k, last * k, dtype=np.uint64)
+        order = np.argsort(_scatter(place + np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15)).reshape(-1, k))
+        return order.reshape(-1)[start - first * k : stop - first * k].astype(np.int8 if k < 128 else np.int32)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return k (scikit-learn's splitter interface)."""
+        return self.n_splits
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
+        """Yield (train, test) indices (scikit-learn's splitter interface)."""
+        fold = self.deal(0, len(X))
+        for k in range(self.n_splits):
+            yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+
+
+def _scatter(x: Array) -> Array:
+    """Return a fixed bijective scramble of 64-bit integers (splitmix64, Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+@dataclass(frozen=True)
+class TimeFolds:
+    """Train on the past, test on the next stretch: k + 1 stretches of time of about equal size.
+
+    Rows of equal time stay together; the rows need not be sorted. Needs the time of each row (`groups`).
+    """
+
+    n_splits: int = 5
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return k (scikit-learn's splitter interface)."""
+        return self.n_splits
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
+        """Yield (train, test) indices (scikit-learn's splitter interface)."""
+        if groups is None:
+            raise InputError("TimeFolds needs the time of each row: pass a time column (time=…) or groups.")
+        times, position = np.unique(np.asarray(groups), return_inverse=True)
+        if len(times) <= self.n_splits:
+            raise InputError(
+                f"{self.n_splits} time folds need at least {self.n_splits + 1} distinct times; there are {len(times)}."
+            )
+        seen = np.cumsum(np.bincount(position))
+        targets = seen[-1] * np.arange(1, self.n_splits + 1) / (self.n_splits + 1)
+        cuts = np.maximum(np.searchsorted(seen, targets) + 1, np.arange(1, self.n_splits + 1))
+        cuts = np.minimum(cuts, len(times) - np.arange(self.n_splits, 0, -1))
+        stretch = np.searchsorted(cuts, position, side="right")
+        for k in range(self.n_splits):
+            yield np.flatnonzero(stretch <= k), np.flatnonzero(stretch == k + 1)
+
+
+def plan_folds(cv: Any, source: Source) -> FoldPlan:
+    """Return the passes that serve the folds of `cv` on a source.
+
+    Raises
+    ------
+    InputError
+        If there are fewer rows than folds, fewer than two folds, or the splitter cannot split the rows.
+    """
+    if isinstance(cv, DealtFolds):
+        _check_count(cv.n_splits, source)
+        return _disjoint(lambda block: cv.deal(block.start, block.stop), cv.n_splits)
+    if isinstance(cv, (int, np.integer)) and not isinstance(cv, bool):
+        n = _check_count(int(cv), source)
+        edges = np.cumsum([n // cv + (k < n % cv) for k in range(cv)])
+        return _disjoint(
+            lambda block: np.searchsorted(edges, np.arange(block.start, block.stop), side="right"), int(cv)
+        )
+    return _from_splits(list(_splits(cv, source)), _count(source))
+
+
+def _disjoint(labels: Labels, k: int) -> FoldPlan:
+    folds = tuple((tuple(j for j in range(k) if j != i), (i,)) for i in range(k))
+    return FoldPlan((FoldPass(labels, k, folds),), shared=True)
+
+
+def _count(source: Source) -> int:
+    """Return the number of rows, reading them if it is not known."""
+    return source.n_rows if source.n_rows is not None else sum(len(b.y) for b in source.blocks())
+
+
+def _check_count(k: int, source: Source) -> int:
+    if k < 2:
+        raise InputError(f"cross-validation needs at least 2 folds; got {k}.")
+    n = _count(source)
+    if n < k:
+        raise InputError(f"{k} folds need at least {k} rows; there are {n}. Use fewer folds, or 'loo'.")
+    return n
+
+
+def _splits(cv: Any, source: Source) -> Iterator[tuple[Array, Array]]:
+    if not hasattr(cv, "split"):
+        try:
+            yield from ((np.asarray(a), np.asarray(b)) for a, b in cv)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"cv must be an integer, a splitter or an iterable of (train, test) indices; got {cv!r}."
+            ) from None
+        return
+    y = np.concatenate(list(source.map(lambda block: block.y)))
+    try:
+        yield from cv.split(np.zeros((len(y), 1)), y[:, 0], source.keys())
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"cv: {type(cv).__name__} cannot split these rows: {error}") from error
+
+
+def _from_splits(splits: list[tuple[Array, Array]], n: int) -> FoldPlan:
+    """Turn (train, test) indices or masks into atoms."""
+    if not splits:
+        raise InputError("cv yields no folds.")
+    member = np.zeros((len(splits), n), dtype=np.int8)
+    for k, (train, test) in enumerate(splits):
+        if len(np.arange(n)[train]) == 0 or len(np.arange(n)[test]) == 0:
+            raise InputError(f"cv: fold {k} has an empty training or test set.")
+        member[k, train] = 1
+        if np.any(member[k, test] == 1):
+            raise InputError(f"cv: fold {k} has rows that are in both its training and its test set.")
+        member[k, test] = 2
+    label = np.zeros(n, dtype=np.int64)
+    for row in member:
+        label = np.unique(3 * label + row, return_inverse=True)[1]
+    _, example = np.unique(label, return_index=True)
+    if len(example) <= 2 * len(splits) + 2:
+        atoms = member[:, example]
+        folds = tuple(
+            (tuple(np.flatnonzero(row == 1).tolist()), tuple(np.flatnonzero(row == 2).tolist())) for row in atoms
+        )
+        return FoldPlan((FoldPass(_lookup(label), len(example), folds),), shared=True)
+    each = tuple(FoldPass(_lookup(row.astype(np.int64) - 1), 2, (((0,), (1,)),)) for row in member)
+    return FoldPlan(each, shared=False)
+
+
+def _lookup(label: Array) -> Labels:
+    def labels(block: Block) -> Array:
+        return np.asarray(label[block.start : block.stop])
+
+    return labels

@@ -1,0 +1,91 @@
+"""The objective, and the one place that checks whether its parts fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.data.base import Block, Source
+from elltwo.errors import InputError, name_some
+from elltwo.losses import Gaussian
+from elltwo.penalties import Identity, Penalty, QuadraticForm, Standardized
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Minimise Σ wᵢ·½(yᵢ − b − xᵢᵀθ)² + (α/2)(θ − θ₀)ᵀP(θ − θ₀) over θ and, if wanted, b.
+
+    Attributes
+    ----------
+    source : Source
+    penalty : Penalty
+    prior : array, shape (p,), or None
+        θ₀; None stands for 0.
+    fit_intercept : bool
+        Whether b is free (never penalised) or 0.
+    loss : Gaussian
+    """
+
+    source: Source
+    penalty: Penalty = field(default_factory=Identity)
+    prior: Array | None = None
+    fit_intercept: bool = True
+    loss: Gaussian = field(default_factory=Gaussian)
+
+    def __post_init__(self) -> None:
+        p = self.source.n_features
+        self.penalty.check(p)
+        if self.prior is not None:
+            if self.prior.shape != (p,):
+                raise InputError(f"prior has shape {self.prior.shape} for {p} features; it must be ({p},).")
+            if not np.isfinite(self.prior).all():
+                raise InputError("prior must be finite.")
+
+    @property
+    def prior_column(self) -> Array:
+        """θ₀ as a column, shape (p, 1)."""
+        return np.zeros((self.source.n_features, 1)) if self.prior is None else self.prior[:, None]
+
+    def blocks(self) -> Iterator[Block]:
+        """Iterate over the rows with y − Xθ₀ in place of y, so that the rest shrinks towards 0."""
+        for block in self.source.blocks():
+            yield block if self.prior is None else replace(block, y=block.y - block.X @ self.prior_column)
+
+    def form(self, scales: Array) -> QuadraticForm:
+        """Return the penalty matrix for columns of these standard deviations."""
+        return self.penalty.form(scales)
+
+    def objective(self) -> str:
+        """Return the minimised objective in words."""
+        standardized = isinstance(self.penalty, Standardized)
+        shape = self.penalty.base if isinstance(self.penalty, Standardized) else self.penalty
+        size = "coef" if self.prior is None else "(coef - prior)"
+        if isinstance(shape, Identity):
+            term = f"sum of squared {size}"
+        else:
+            term = f"{size}' P {size}" + (" (P: one multiplier per feature)" if hasattr(shape, "multipliers") else "")
+        weighted = "weighted " if getattr(self.source, "weights", None) is not None else ""
+        on = " of the standardised features" if standardized else ""
+        rest = "; intercept not penalised" if self.fit_intercept else "; no intercept"
+        return f"{weighted}sum of squared errors + alpha * {term}{on}{rest}"
+
+
+def explain_not_finite(source: Source) -> InputError:
+    """Return the error that names the columns with NaN or inf, or says that squares overflow."""
+    bad = np.zeros(source.n_features, dtype=np.int64)
+    for block in source.blocks():
+        bad += np.count_nonzero(~np.isfinite(block.X), axis=0)
+    columns = np.flatnonzero(bad)
+    if len(columns) == 0:
+        return InputError("X or y holds values so large that their squares overflow; rescale the columns.")
+    names = name_some([source.feature_names[j] for j in columns])
+    return InputError(
+        f"X contains NaN or infinity: {int(bad.sum())} value(s) in column(s) {names}. "
+        "Impute or drop them first; for tables, elltwo.fit(…, missing='mean' or 'drop') does it."
+    )

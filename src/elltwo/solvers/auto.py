@@ -1,0 +1,90 @@
+"""Which solver serves which problem, as one table that can be read and is used as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from elltwo.errors import InputError, did_you_mean
+from elltwo.problem import Problem
+from elltwo.solvers.cholesky import CholeskySolver
+from elltwo.solvers.dual import DualSolver
+from elltwo.solvers.orthogonal import OrthogonalSolver
+from elltwo.solvers.spectral import SpectralSolver
+
+#: Every solver of the package, by name.
+SOLVERS = (SpectralSolver(), CholeskySolver(), OrthogonalSolver(), DualSolver())
+
+#: A wide problem on disk is read into memory for the dual up to this size.
+DUAL_BYTES = 1 << 30
+#: Most rows for which an n × n matrix is factorised.
+DUAL_ROWS = 20_000
+#: The orthogonal method when there are more features than rows: an SVD of the rows themselves.
+WIDE_ORTHOGONAL = DualSolver(name="orthogonal", exact=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the table looks at: rows, features, whether one alpha is asked for, where the rows are."""
+
+    n: int | None
+    p: int
+    one_alpha: bool
+    in_memory: bool
+
+    @property
+    def wide(self) -> bool:
+        """Whether there are more features than rows, and the rows fit in memory."""
+        return self.n is not None and self.p > self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of the table."""
+
+    when: str
+    applies: Callable[[Look], bool]
+    solver: Any
+    why: str
+
+
+AUTO = (
+    Choice("more features than rows", lambda p: p.wide, DualSolver(), "more features than rows: n x n is smaller"),
+    Choice("one alpha", lambda p: p.one_alpha, CholeskySolver(), "one alpha needs one Cholesky factorisation"),
+    Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
+)
+#: What takes over when u·κ̂² says that squaring the data would cost too many digits.
+ORTHOGONAL = "the normal equations would lose digits (condition {condition:.1e})"
+
+
+def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, str]:
+    """Return the solver and the reason, for "auto" or a solver's name.
+
+    Raises
+    ------
+    InputError
+        If no solver has that name, or the solver cannot serve the problem.
+    """
+    source = problem.source
+    look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory)
+    if requested == "auto":
+        choice = next(c for c in AUTO if c.applies(look))
+        return choice.solver, choice.why
+    by_name = {s.name: s for s in SOLVERS}
+    if requested not in by_name:
+        known = ", ".join(["auto", *by_name])
+        raise InputError(f"solver '{requested}' is not known.{did_you_mean(requested, by_name)} Choose from: {known}.")
+    if requested == "dual" and source.n_rows is not None and source.n_rows > DUAL_ROWS:
+        raise InputError(
+            f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; use 'auto' or 'spectral'."
+        )
+    return (WIDE_ORTHOGONAL if requested == "orthogonal" and look.wide else by_name[requested]), "asked for"
+
+
+def escalate(problem: Problem, solver: Any, condition: float) -> tuple[Any, str]:
+    """Return the orthogonal twin of a solver that works with squares, and the reason."""
+    reason = ORTHOGONAL.format(condition=condition**0.5)
+    n = problem.source.n_rows
+    wide = isinstance(solver, DualSolver) or (n is not None and n < problem.source.n_features)
+    return (WIDE_ORTHOGONAL if wide else OrthogonalSolver()), reason

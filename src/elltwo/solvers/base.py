@@ -1,0 +1,209 @@
+"""What every solver provides: a mergeable `Statistic` of the rows, and a `State` that serves all alphas.
+
+    Solver.gather(problem, …) → [Statistic]      one per atom of rows; merge gives any training set
+    Statistic.state(form, centre) → State        the α-free work, done once
+    State.coef(alphas), .df(alphas), …           cheap for every α
+
+Symbols: Z are the rows centred at the weighted means (or not, without an intercept), G = ZᵀWZ,
+c = ZᵀWy, and P the penalty matrix; θ(α) = (G + αP)⁻¹c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.array import ROUNDOFF
+from elltwo.penalties import QuadraticForm
+from elltwo.problem import Problem
+
+Array = npt.NDArray[Any]
+
+#: Elements of the largest temporary array in a pass over rows.
+CHUNK = 1 << 20
+
+
+class Statistic(Protocol):
+    """A mergeable summary of rows, enough to fit on them and to score a model on them."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of positive weight."""
+        ...
+
+    @property
+    def observations(self) -> float:
+        """Σw for counts, else `rows`."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """Σw."""
+        ...
+
+    @property
+    def x_mean(self) -> Array:
+        """Weighted means of the features, (p,)."""
+        ...
+
+    @property
+    def y_mean(self) -> Array:
+        """Weighted means of the targets, (T,)."""
+        ...
+
+    @property
+    def x_scale(self) -> Array:
+        """Weighted population standard deviations of the features, (p,)."""
+        ...
+
+    @property
+    def y_scale(self) -> Array:
+        """Weighted population standard deviations of the targets, (T,)."""
+        ...
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistic of both sets of rows."""
+        ...
+
+    def sse(self, coef: Array, intercept: Array) -> Array:
+        """Return the weighted squared error (A, T) of models θ (A, p, T), b (A, T) on these rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Residuals and their leave-one-out divisors for some rows, targets and every alpha.
+
+    Attributes
+    ----------
+    rows, targets : slice
+        Which rows of the source and which targets.
+    residual : array, shape (m, A, t)
+        y − ŷ at each alpha, up to a factor per row and alpha that `keep` shares.
+    keep : array, shape (m, A)
+        1 − h, with h the row's leverage (of one unit of weight if weights are counts), up to the same factor.
+    weights : array, shape (m,)
+    """
+
+    rows: slice
+    targets: slice
+    residual: Array
+    keep: Array
+    weights: Array
+
+
+class State(Protocol):
+    """The α-free work, done; everything here takes all alphas at once."""
+
+    @property
+    def condition_limit(self) -> float:
+        """Largest κ̂² for which this factorisation still gives coefficients worth refining."""
+        ...
+
+    def coef(self, alphas: Array) -> Array:
+        """Return θ(α), shape (A, p, T)."""
+        ...
+
+    def coef_at(self, alpha: Array) -> Array:
+        """Return θ with an alpha of its own for each target (T,), shape (p, T)."""
+        ...
+
+    def df(self, alphas: Array) -> Array:
+        """Return Σ g/(g + αd), shape (A,): effective degrees of freedom without the intercept."""
+        ...
+
+    def rss(self, alphas: Array) -> Array:
+        """Return the weighted residual sum of squares in sample, shape (A, T)."""
+        ...
+
+    def solve(self, rhs: Array, alpha: Array) -> Array:
+        """Return (G + α_t P)⁻¹ rhs_t for rhs (p, T) and alpha (T,)."""
+        ...
+
+    def condition(self, alpha: float) -> float:
+        """Return an estimate of κ̂², the condition number of G + αP."""
+        ...
+
+    def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
+        """Yield residuals and leave-one-out divisors of all rows."""
+        ...
+
+
+def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
+    """Return b = ȳ − x̄ᵀθ for θ of shape (A, p, T), or zeros without an intercept; shape (A, T)."""
+    if not centre:
+        return np.zeros((coef.shape[0], coef.shape[2]))
+    return statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef)
+
+
+def target_slices(n_targets: int, per_target: int) -> Iterator[slice]:
+    """Yield slices over the targets so that `per_target` elements each stay below the chunk size."""
+    step = max(1, CHUNK * 4 // max(1, per_target))
+    for start in range(0, n_targets, step):
+        yield slice(start, min(n_targets, start + step))
+
+
+def row_chunks(problem: Problem, width: int) -> Iterator[tuple[slice, Array, Array, Array | None]]:
+    """Yield (rows, X, y, weights) in chunks of about CHUNK / width rows that stay in cache."""
+    step = max(16, CHUNK // 2 // max(1, width))
+    for block in problem.blocks():
+        for i in range(0, len(block.y), step):
+            part = slice(i, min(len(block.y), i + step))
+            rows = slice(block.start + part.start, block.start + part.stop)
+            yield rows, block.X[part], block.y[part], None if block.weights is None else block.weights[part]
+
+
+def leave_out_weight(problem: Problem, weights: Array) -> Array:
+    """Return the weight that leaving a row out removes: one unit for counts, else all its weight."""
+    return np.minimum(weights, 1.0) if problem.source.counts else weights
+
+
+@dataclass(frozen=True)
+class Split:
+    """Features split by the penalty: unpenalised `free` ones and penalised ones with d > 0.
+
+    In the coordinates of the rotated penalty, θ = Q·[u; D^{-½}v] and θᵀPθ = ‖v‖².
+    """
+
+    form: QuadraticForm
+    free: Array
+    held: Array
+
+    @classmethod
+    def of(cls, form: QuadraticForm) -> Self:
+        """Split by whether d is zero."""
+        return cls(form, np.flatnonzero(form.d == 0), np.flatnonzero(form.d > 0))
+
+    @property
+    def root(self) -> Array:
+        """Square roots of the positive d."""
+        return np.sqrt(self.form.d[self.held])
+
+    def rotate(self, rows: Array) -> Array:
+        """Return rows in the penalty's own coordinates."""
+        return rows if self.form.rotation is None else rows @ self.form.rotation
+
+    def basis(self, own: Array, through: Array, vectors: Array) -> Array:
+        """Return the p × k matrix of simultaneously diagonal directions.
+
+        `own` (q, k₀) spans the free coordinates, `vectors` (r, k₁) the penalised ones, and
+        `through` (q, r) says how the free ones give way: u = −through·v.
+        """
+        k0, k1 = own.shape[1], vectors.shape[1]
+        basis = np.zeros((len(self.form.d), k0 + k1))
+        basis[self.free, :k0] = own
+        held = vectors / self.root[:, None]
+        basis[self.held, k0:] = held
+        if len(self.free):
+            basis[self.free, k0:] = -through @ held
+        return basis if self.form.rotation is None else self.form.rotation @ basis
+
+
+def rank_cutoff(size: int, largest: float, *, squared: bool) -> float:
+    """Return the level below which a (squared) singular value is rounding noise."""
+    relative = size * 2 * ROUNDOFF
+    return largest * relative if squared else largest * relative**2

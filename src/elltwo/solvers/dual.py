@@ -1,0 +1,226 @@
+"""More features than rows: work with the n × n matrix of inner products between rows.
+
+With Z̃ = M√W·(X)P^{-½} (rows weighted, projected on the complement of the unpenalised part,
+columns scaled) and K = Z̃Z̃ᵀ = U·diag(g)·Uᵀ, residuals and leave-one-out divisors are sums over
+the columns of U, and the basis B = P^{-½}Z̃ᵀU·g^{-½} takes any solution back to p dimensions
+(Saunders, Gammerman and Vovk, 1998, "Ridge regression learning algorithm in dual variables").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.array import ROUNDOFF, eigh_descending
+from elltwo.moments import drop_noise
+from elltwo.penalties import QuadraticForm
+from elltwo.problem import Problem
+from elltwo.solvers.base import Influence, Split, leave_out_weight, rank_cutoff
+from elltwo.solvers.orthogonal import free_part
+from elltwo.solvers.spectral import Spectral
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows themselves as a statistic, for n < p: (n, p), (n, T), (n,)."""
+
+    X: Array
+    y: Array
+    w: Array
+    counts: bool
+    exact: bool = False
+
+    def merge(self, other: Rows) -> Rows:
+        """Return both sets of rows, one after the other."""
+        return Rows(
+            np.vstack([self.X, other.X]),
+            np.vstack([self.y, other.y]),
+            np.concatenate([self.w, other.w]),
+            self.counts,
+            self.exact,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows of positive weight."""
+        return int(np.count_nonzero(self.w))
+
+    @property
+    def observations(self) -> float:
+        """Σw for counts, else `rows`."""
+        return self.weight if self.counts else float(self.rows)
+
+    @property
+    def weight(self) -> float:
+        """Σw."""
+        return float(self.w.sum())
+
+    @cached_property
+    def x_mean(self) -> Array:
+        """Weighted means of the features."""
+        return _mean(self.X, self.w)
+
+    @cached_property
+    def y_mean(self) -> Array:
+        """Weighted means of the targets."""
+        return _mean(self.y, self.w)
+
+    @cached_property
+    def x_scale(self) -> Array:
+        """Weighted population standard deviations of the features; 0 for a constant column."""
+        return _deviation(self.X, self.w, self.x_mean)
+
+    @cached_property
+    def y_scale(self) -> Array:
+        """Weighted population standard deviations of the targets."""
+        return _deviation(self.y, self.w, self.y_mean)
+
+    def sse(self, coef: Array, intercept: Array) -> Array:
+        """Return Σ wᵢ(yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T)."""
+        fitted = np.einsum("ij,ajt->ait", self.X, coef, optimize=True) + intercept[:, None, :]
+        return np.einsum("i,ait->at", self.w, (self.y - fitted) ** 2)
+
+
+def _mean(values: Array, w: Array) -> Array:
+    first = values[0]
+    return np.asarray(first + (w @ (values - first)) / w.sum())
+
+
+def _deviation(values: Array, w: Array, mean: Array) -> Array:
+    return drop_noise(np.sqrt((w @ (values - mean) ** 2) / w.sum()), mean)
+
+
+def gather_rows(problem: Problem, exact: bool, labels: Any = None, n_atoms: int = 1) -> list[Rows]:
+    """Return the rows of each atom."""
+    parts: list[list[tuple[Array, Array, Array]]] = [[] for _ in range(n_atoms)]
+    for block in problem.blocks():
+        label = np.zeros(len(block.y), dtype=np.int64) if labels is None else labels(block)
+        w = np.ones(len(block.y)) if block.weights is None else block.weights
+        for atom in range(n_atoms):
+            chosen = label == atom
+            whole = bool(chosen.all())
+            parts[atom].append(
+                (block.X, block.y, w) if whole else (block.X[chosen], block.y[chosen], w[chosen])
+            )
+    gathered = []
+    for atom in parts:
+        X, y, w = (atom[0] if len(atom) == 1 else tuple(np.concatenate(a) for a in zip(*atom, strict=True)))
+        gathered.append(Rows(X, y, w, problem.source.counts, exact))
+    return gathered
+
+
+@dataclass(frozen=True, eq=False)
+class DualState(Spectral):
+    """A `Spectral` that also knows its rows: left singular vectors and the fixed part's basis.
+
+    Attributes
+    ----------
+    left : array, shape (n, r)
+        Left singular vectors of the penalised part.
+    fixed : array, shape (n, q)
+        Orthonormal basis of √w·[1, X_free], which no penalty touches.
+    y : array, shape (n, T)
+        √w·(y − ȳ).
+    """
+
+    left: Array | None = None
+    fixed: Array | None = None
+    y: Array | None = None
+
+    def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
+        """Yield residuals and divisors without cancellation: both as sums over U of α/(g + α).
+
+        When the rows' whole space is used up (no residual degrees of freedom) the common factor α is
+        taken out of both, so that the ratio has its limit at α → 0.
+        """
+        assert self.left is not None
+        assert self.fixed is not None
+        assert self.y is not None
+        U, Q, y = self.left, self.fixed, self.y
+        w = self.statistic.w  # type: ignore[attr-defined]
+        root, positive = np.sqrt(np.where(w > 0, w, 1.0)), w > 0
+        spare = int(positive.sum()) - U.shape[1] - Q.shape[1]
+        factor = 1.0 / (self.g[self.d > 0] + alphas[:, None])
+        keep = U**2 @ factor.T
+        scale = 1.0 / np.maximum(alphas, np.finfo(np.float64).tiny)
+        if spare > 0:
+            factor, keep, scale = factor * alphas[:, None], keep * alphas, np.ones(len(alphas))
+            used = np.sum(U**2, axis=1) + np.sum(Q**2, axis=1)
+            keep += np.maximum(positive - used, 0.0)[:, None]
+        share = (leave_out_weight(problem, w) / np.where(positive, w, 1.0))[:, None]
+        keep = np.where(positive[:, None], (1 - share) * scale + share * keep, 1.0)
+        for t in range(y.shape[1]):
+            along = U.T @ y[:, t]
+            residual = U @ (factor * along).T
+            if spare > 0:
+                residual += (y[:, t] - U @ along - Q @ (Q.T @ y[:, t]))[:, None]
+            residual /= root[:, None]
+            yield Influence(slice(0, len(w)), slice(t, t + 1), residual[:, :, None], keep, w)
+
+
+def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
+    """Diagonalise through the n × n matrix K (or an SVD of the rows when `exact`)."""
+    split = Split.of(form)
+    root = np.sqrt(rows.w)
+    mean = rows.x_mean if centre else np.zeros_like(rows.x_mean)
+    varies = rows.x_scale > 0 if centre else np.ones(len(mean), dtype=bool)
+    Z = split.rotate((rows.X - mean) * varies) * root[:, None]
+    ones = (root / np.sqrt(rows.weight))[:, None] if centre else np.zeros((len(root), 0))
+    y = root[:, None] * (rows.y - (rows.y_mean if centre else 0.0))
+    own, free = free_part(Z[:, split.free])
+    through = own @ (free.T @ Z[:, split.held])
+    fixed = np.hstack([ones, free])
+    scaled = (Z[:, split.held] - free @ (free.T @ Z[:, split.held])) / split.root
+    if rows.exact:
+        U, s, right = np.linalg.svd(scaled, full_matrices=False)
+        g = s**2
+    else:
+        g, U = eigh_descending(scaled @ scaled.T)
+    largest = float(g[0]) if len(g) else 0.0
+    room = int(np.count_nonzero(root)) - fixed.shape[1]
+    keep = g > rank_cutoff(max(scaled.shape), largest, squared=not rows.exact)
+    keep[max(room, 0) :] = False
+    g, U = g[keep], U[:, keep]
+    vectors = right[keep].T if rows.exact else scaled.T @ (U / np.sqrt(g))
+    along = np.vstack([free.T @ y, U.T @ y])
+    size = np.concatenate([np.ones(own.shape[1]), g])
+    outside = y - np.hstack([free, U]) @ along
+    spare = room - len(g)
+    return DualState(
+        statistic=rows,
+        centre=centre,
+        basis=split.basis(own, through, vectors),
+        g=size,
+        d=np.concatenate([np.zeros(own.shape[1]), np.ones(len(g))]),
+        cross=np.sqrt(size)[:, None] * along,
+        rss0=np.sum(outside**2, axis=0) if spare > 0 else np.zeros(y.shape[1]),
+        smallest=float(g[-1]) if len(g) else 0.0,
+        deficient=bool(len(g) < min(room, len(split.held)) or own.shape[1] < len(split.free)),
+        condition_limit=np.inf if rows.exact else 1e-2 / ROUNDOFF,
+        left=U,
+        fixed=fixed,
+        y=y,
+    )
+
+
+@dataclass(frozen=True)
+class DualSolver:
+    """One eigendecomposition of the n × n matrix of inner products, for p > n."""
+
+    name: str = "dual"
+    exact: bool = False
+
+    def gather(self, problem: Problem, labels: Any = None, n_atoms: int = 1) -> list[Rows]:
+        """Return the rows of each atom."""
+        return gather_rows(problem, self.exact, labels, n_atoms)
+
+    def state(self, rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
+        """Diagonalise in n dimensions."""
+        return from_rows(rows, form, centre)

@@ -1,0 +1,251 @@
+"""Where normal equations would lose digits: QR of the rows themselves, merged like moments.
+
+R is the triangular factor of √w·[1, X − s, y − t]; factors of two sets of rows merge by a QR of
+the stacked factors (TSQR: Demmel, Grigori, Hoemmen and Langou, 2012). The squared error of any
+model on those rows is ‖R·(1, −θ, 1)ᵀ‖², with nothing to cancel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.array import ROUNDOFF, solve_upper, triangular_factor
+from elltwo.moments import BUFFER_BYTES, drop_noise
+from elltwo.penalties import QuadraticForm
+from elltwo.problem import Problem
+from elltwo.solvers.base import Split, rank_cutoff
+from elltwo.solvers.spectral import Spectral
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TriangularFactor:
+    """R of √w·[1, X − shift, y − shift], square and upper triangular, p + T + 1 columns."""
+
+    R: Array
+    shift: Array
+    rows: int
+    observations: float
+    n_targets: int
+
+    def merge(self, other: TriangularFactor) -> TriangularFactor:
+        """Return the factor of both sets of rows."""
+        theirs = other.R
+        if not np.array_equal(self.shift, other.shift):
+            theirs = theirs.copy()
+            theirs[:, 1:] += np.outer(theirs[:, 0], other.shift - self.shift)
+        return TriangularFactor(
+            R=triangular_factor(np.vstack([self.R, theirs])),
+            shift=self.shift,
+            rows=self.rows + other.rows,
+            observations=self.observations + other.observations,
+            n_targets=self.n_targets,
+        )
+
+    @property
+    def weight(self) -> float:
+        """W = Σw."""
+        return float(self.R[0, 0] ** 2)
+
+    @cached_property
+    def _mean(self) -> Array:
+        return self.shift + self.R[0, 1:] / self.R[0, 0]
+
+    @property
+    def _p(self) -> int:
+        return len(self.shift) - self.n_targets
+
+    @property
+    def x_mean(self) -> Array:
+        """Weighted means of the features."""
+        return self._mean[: self._p]
+
+    @property
+    def y_mean(self) -> Array:
+        """Weighted means of the targets."""
+        return self._mean[self._p :]
+
+    @cached_property
+    def _scale(self) -> Array:
+        return drop_noise(np.linalg.norm(self.R[1:, 1:], axis=0) / np.sqrt(self.weight), self._mean)
+
+    @property
+    def x_scale(self) -> Array:
+        """Weighted population standard deviations of the features; 0 for a constant column."""
+        return self._scale[: self._p]
+
+    @property
+    def y_scale(self) -> Array:
+        """Weighted population standard deviations of the targets."""
+        return self._scale[self._p :]
+
+    def sse(self, coef: Array, intercept: Array) -> Array:
+        """Return ‖R·(t − b − sᵀθ, −θ, 1)‖² for θ (A, p, T) and b (A, T), shape (A, T)."""
+        A, p, T = coef.shape
+        model = np.zeros((A, 1 + p + T, T))
+        model[:, 0] = self.shift[p:] - intercept - np.einsum("j,ajt->at", self.shift[:p], coef)
+        model[:, 1 : 1 + p] = -coef
+        model[:, 1 + p :] = np.eye(T)
+        return np.sum((self.R @ model) ** 2, axis=1)
+
+    def about(self, centre: bool) -> tuple[Array, Array, Array]:
+        """Return (R, Qᵀy, RSS) of the rows about the means, or about zero: (p, p), (p, T), (T,)."""
+        p = self._p
+        if centre:
+            inner = self.R[1:, 1:]
+            varies = np.concatenate([self.x_scale > 0, np.ones(self.n_targets, dtype=bool)])
+            if not varies.all():
+                inner = triangular_factor(inner * varies)
+        else:
+            raw = self.R[:, 1:] + np.outer(self.R[:, 0], self.shift)
+            inner = triangular_factor(raw)
+        return inner[:p, :p], inner[:p, p:], np.sum(inner[p:, p:] ** 2, axis=0)
+
+    def column_sizes(self) -> Array:
+        """Return ‖√w·x_j‖ and ‖√w·y_t‖ about zero, shape (p + T,)."""
+        return np.linalg.norm(self.R[:, 1:] + np.outer(self.R[:, 0], self.shift), axis=0)
+
+
+def gather_factors(
+    problem: Problem, labels: Any = None, n_atoms: int = 1
+) -> list[TriangularFactor]:
+    """Return the triangular factor of each atom of rows in one pass."""
+    shift, factors, rows, observations = None, [], [0] * n_atoms, [0.0] * n_atoms
+    for block in problem.blocks():
+        if shift is None:
+            k = 1 + block.X.shape[1] + block.y.shape[1]
+            shift = np.concatenate([block.X[:4096].mean(axis=0), block.y[:4096].mean(axis=0)])
+            factors = [np.zeros((k, k)) for _ in range(n_atoms)]
+        label = np.zeros(len(block.y), dtype=np.int64) if labels is None else labels(block)
+        for atom in range(n_atoms):
+            chosen = np.flatnonzero(label == atom)
+            weights = np.ones(len(chosen)) if block.weights is None else block.weights[chosen]
+            factors[atom] = _absorb(factors[atom], block.X, block.y, chosen, np.sqrt(weights), shift)
+            rows[atom] += int(np.count_nonzero(weights))
+            observations[atom] += float(weights.sum()) if problem.source.counts else float(np.count_nonzero(weights))
+    T = problem.source.n_targets
+    assert shift is not None
+    return [TriangularFactor(R, shift, rows[i], observations[i], T) for i, R in enumerate(factors)]
+
+
+def _absorb(R: Array, X: Array, y: Array, chosen: Array, root: Array, shift: Array) -> Array:
+    """Return the factor of R stacked on the chosen rows, a buffer at a time."""
+    k, p = len(R), X.shape[1]
+    step = max(2 * k, BUFFER_BYTES // (8 * k))
+    for i in range(0, len(chosen), step):
+        part = chosen[i : i + step]
+        rows = np.empty((k + len(part), k), order="F")
+        rows[:k] = R
+        rows[k:, 0] = 1.0
+        np.subtract(X[part], shift[:p], out=rows[k:, 1 : 1 + p])
+        np.subtract(y[part], shift[p:], out=rows[k:, 1 + p :])
+        rows[k:] *= root[i : i + step, None]
+        R = triangular_factor(rows)
+    return R
+
+
+def from_factor(factor: TriangularFactor, form: QuadraticForm, centre: bool) -> OrthogonalState:
+    """Diagonalise (RᵀR, P) by singular value decompositions; small singular values keep their digits."""
+    R, qy, rss = factor.about(centre)
+    return OrthogonalState.build(factor, form, centre, R, qy, rss)
+
+
+@dataclass(frozen=True, eq=False)
+class OrthogonalState(Spectral):
+    """A `Spectral` made from R by SVD; one alpha is solved by a QR of [R; √α·P^½] instead."""
+
+    R: Array | None = None
+    qy: Array | None = None
+    form: QuadraticForm | None = None
+
+    @classmethod
+    def build(
+        cls, statistic: Any, form: QuadraticForm, centre: bool, rows: Array, qy: Array, rss: Array
+    ) -> OrthogonalState:
+        """Return the state for any rows (m, p) and right-hand sides (m, T) with ZᵀWZ = rowsᵀrows."""
+        split = Split.of(form)
+        turned = split.rotate(rows)
+        own, projection = free_part(turned[:, split.free])
+        through = own @ (projection.T @ turned[:, split.held])
+        rest = turned[:, split.held] - projection @ (projection.T @ turned[:, split.held])
+        left, s, right = np.linalg.svd(rest / split.root, full_matrices=False)
+        keep = s**2 > rank_cutoff(max(rows.shape), float(s[0] ** 2) if len(s) else 0.0, squared=False)
+        g = np.concatenate([np.ones(own.shape[1]), s[keep] ** 2])
+        directions = np.hstack([projection, left[:, keep]])
+        along = directions.T @ qy
+        beyond = qy - directions @ along
+        return cls(
+            statistic=statistic,
+            centre=centre,
+            basis=split.basis(own, through, right[keep].T),
+            g=g,
+            d=np.concatenate([np.zeros(own.shape[1]), np.ones(int(keep.sum()))]),
+            cross=np.sqrt(g)[:, None] * along,
+            rss0=rss + np.sum(beyond**2, axis=0),
+            smallest=float(s[keep][-1] ** 2) if keep.any() else 0.0,
+            deficient=bool(not keep.all() or own.shape[1] < len(split.free)),
+            condition_limit=np.inf,
+            R=rows,
+            qy=qy,
+            form=form,
+        )
+
+    def coef(self, alphas: Array) -> Array:
+        """Return θ(α), by QR for one alpha and by the SVD for many."""
+        return self.coef_at(np.repeat(alphas, self.cross.shape[1]))[None] if len(alphas) == 1 else super().coef(alphas)
+
+    def coef_at(self, alpha: Array) -> Array:
+        """Return θ with an alpha of its own for each target; by QR unless [R; √α·P^½] is rank-deficient."""
+        if len(np.unique(alpha)) > 1:
+            return super().coef_at(alpha)
+        assert self.R is not None
+        assert self.qy is not None
+        assert self.form is not None
+        upper, rhs = augmented_triangle(self.R, self.qy, self.form, float(alpha[0]))
+        return super().coef_at(alpha) if upper is None else solve_upper(upper, rhs)
+
+
+def augmented_triangle(R: Array, qy: Array, form: QuadraticForm, alpha: float) -> tuple[Array | None, Array]:
+    """Return (U, v) with Uθ = v the ridge solution from a QR of [R; √α·P^½], U None if singular."""
+    p = R.shape[1]
+    if alpha > 0:
+        root = np.sqrt(alpha) * form.root()
+        R, qy = np.vstack([R, root]), np.vstack([qy, np.zeros((len(root), qy.shape[1]))])
+    if len(R) < p:
+        return None, qy
+    upper = triangular_factor(np.hstack([R, qy]))
+    size = np.linalg.norm(upper[:p, :p], axis=0)
+    diagonal = np.abs(upper.diagonal()[:p])
+    if np.any(diagonal <= p * 4 * ROUNDOFF * size):
+        return None, qy
+    return np.ascontiguousarray(upper[:p, :p]), upper[:p, p:]
+
+
+def free_part(rows: Array) -> tuple[Array, Array]:
+    """Return (E, U) with rows·E = U orthonormal: the range of the unpenalised columns."""
+    scale = np.linalg.norm(rows, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    left, s, right = np.linalg.svd(rows / scale, full_matrices=False)
+    keep = s**2 > rank_cutoff(max((1, *rows.shape)), float(s[0] ** 2) if len(s) else 0.0, squared=False)
+    return (right[keep].T / s[keep]) / scale[:, None], left[:, keep]
+
+
+@dataclass(frozen=True)
+class OrthogonalSolver:
+    """QR of the rows and SVD of R: no digits are lost to squaring."""
+
+    name: str = "orthogonal"
+
+    def gather(self, problem: Problem, labels: Any = None, n_atoms: int = 1) -> list[TriangularFactor]:
+        """Return the triangular factor of each atom of rows."""
+        return gather_factors(problem, labels, n_atoms)
+
+    def state(self, factor: TriangularFactor, form: QuadraticForm, centre: bool) -> OrthogonalState:
+        """Diagonalise by SVD."""
+        return from_factor(factor, form, centre)

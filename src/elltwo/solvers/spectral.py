@@ -1,0 +1,180 @@
+"""All alphas from one eigendecomposition: a basis B with BᵀGB = diag(g) and BᵀPB = diag(d).
+
+In that basis every quantity is a sum over k directions. With c̃ = Bᵀc:
+
+    θ(α)   = B·c̃/(g + αd)
+    df(α)  = Σ g/(g + αd)
+    RSS(α) = RSS(0) + Σ (c̃²/g)·(αd/(g + αd))²
+    h_i(α) = wᵢ·[Σ (zᵢᵀB)²/(g + αd) + 1/W]
+
+d is 1 for penalised and 0 for unpenalised directions (for those g = 1). See Golub, Heath and
+Wahba (1979), "Generalized cross-validation as a method for choosing a good ridge parameter".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.array import ROUNDOFF, eigh_descending
+from elltwo.moments import Moments, gather
+from elltwo.penalties import QuadraticForm
+from elltwo.problem import Problem
+from elltwo.solvers.base import (
+    Influence,
+    Split,
+    Statistic,
+    leave_out_weight,
+    rank_cutoff,
+    row_chunks,
+    target_slices,
+)
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectral:
+    """The simultaneously diagonal form of (G, P), whatever factorisation it came from.
+
+    Attributes
+    ----------
+    statistic : Statistic
+    centre : bool
+        Whether the rows are centred (an intercept is fitted).
+    basis : array, shape (p, k)
+    g, d : arrays, shape (k,)
+    cross : array, shape (k, T)
+        c̃ = Bᵀc.
+    rss0 : array, shape (T,)
+        RSS of the unpenalised fit.
+    smallest : float
+        Smallest penalised g, counting directions dropped as rounding noise as 0 where the
+        factorisation cannot tell small from zero; decides the condition.
+    deficient : bool
+        Whether directions were dropped.
+    """
+
+    statistic: Statistic
+    centre: bool
+    basis: Array
+    g: Array
+    d: Array
+    cross: Array
+    rss0: Array
+    smallest: float
+    deficient: bool
+    condition_limit: float = 1e-2 / ROUNDOFF
+
+    def _shrink(self, alphas: Array) -> Array:
+        return 1.0 / (self.g + np.multiply.outer(alphas, self.d))
+
+    def coef(self, alphas: Array) -> Array:
+        """Return θ(α), shape (A, p, T)."""
+        reduced = self._shrink(alphas)[:, :, None] * self.cross
+        return np.asarray(self.basis @ reduced)
+
+    def coef_at(self, alpha: Array) -> Array:
+        """Return θ with an alpha of its own for each target, shape (p, T)."""
+        return np.asarray(self.basis @ (self._shrink(alpha).T * self.cross))
+
+    def solve(self, rhs: Array, alpha: Array) -> Array:
+        """Return (G + α_t P)⁻¹ rhs_t on the range of B."""
+        return np.asarray(self.basis @ (self._shrink(alpha).T * (self.basis.T @ rhs)))
+
+    def df(self, alphas: Array) -> Array:
+        """Return Σ g/(g + αd)."""
+        return np.sum(self.g * self._shrink(alphas), axis=1)
+
+    def rss(self, alphas: Array) -> Array:
+        """Return RSS(0) + Σ (c̃²/g)(αd/(g + αd))²."""
+        left = (np.multiply.outer(alphas, self.d) * self._shrink(alphas)) ** 2
+        return self.rss0 + left @ (self.cross**2 / self.g[:, None])
+
+    def condition(self, alpha: float) -> float:
+        """Return (g_max + α)/(g_min + α) over the penalised directions."""
+        penalised = self.g[self.d > 0]
+        if len(penalised) == 0:
+            return 1.0
+        smallest = self.smallest + alpha
+        return float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
+
+    def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
+        """Yield residuals y − ŷ and 1 − h from one pass over the rows."""
+        shrink = self._shrink(alphas)
+        A, k = shrink.shape
+        x_mean = self.statistic.x_mean if self.centre else 0.0
+        y_mean = self.statistic.y_mean if self.centre else np.zeros_like(self.statistic.y_mean)
+        share = 1.0 / self.statistic.weight if self.centre else 0.0
+        for rows, X, y, weights in row_chunks(problem, max(k, A)):
+            coordinates = (X - x_mean) @ self.basis
+            w = np.ones(len(y)) if weights is None else weights
+            keep = (coordinates * coordinates) @ shrink.T
+            keep += share
+            keep *= -leave_out_weight(problem, w)[:, None]
+            keep += 1.0
+            np.maximum(keep, 2 * ROUNDOFF, out=keep)
+            for targets in target_slices(y.shape[1], k * A):
+                reduced = shrink.T[:, :, None] * self.cross[:, None, targets]
+                fitted = (coordinates @ reduced.reshape(k, -1)).reshape(len(y), A, -1)
+                residual = np.subtract((y[:, targets] - y_mean[targets])[:, None, :], fitted, out=fitted)
+                yield Influence(rows, targets, residual, keep, w)
+
+
+def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
+    """Diagonalise (G, P) by eigendecompositions of Gram matrices, O(p³)."""
+    gram, cross, yy = moments.about(centre)
+    split = Split.of(form)
+    if form.rotation is not None:
+        gram, cross = form.rotation.T @ gram @ form.rotation, form.rotation.T @ cross
+    free, held = split.free, split.held
+    own = _inverse_root(gram[np.ix_(free, free)])
+    projected = own.T @ gram[np.ix_(free, held)]
+    through = own @ projected
+    reduced = (gram[np.ix_(held, held)] - projected.T @ projected) / split.root / split.root[:, None]
+    g, vectors = eigh_descending(reduced)
+    largest = float(g[0]) if len(g) else 0.0
+    keep = g > rank_cutoff(len(form.d), largest, squared=True)
+    own_cross = own.T @ cross[free]
+    held_cross = (cross[held] - through.T @ cross[free]) / split.root[:, None]
+    g = np.concatenate([np.ones(own.shape[1]), g[keep]])
+    c = np.vstack([own_cross, vectors[:, keep].T @ held_cross])
+    return Spectral(
+        statistic=moments,
+        centre=centre,
+        basis=split.basis(own, through, vectors[:, keep]),
+        g=g,
+        d=np.concatenate([np.zeros(own.shape[1]), np.ones(int(keep.sum()))]),
+        cross=c,
+        rss0=np.maximum(yy - np.sum(c**2 / g[:, None], axis=0), ROUNDOFF**2 * yy),
+        smallest=float(g[own.shape[1] :].min()) if keep.all() and len(keep) else 0.0,
+        deficient=not keep.all() or own.shape[1] < len(free),
+    )
+
+
+def _inverse_root(gram: Array) -> Array:
+    """Return E with EᵀGE = I on the range of G (scaled columns, so that units do not decide the rank)."""
+    scale = np.sqrt(gram.diagonal())
+    scale = np.where(scale > 0, scale, 1.0)
+    values, vectors = eigh_descending(gram / scale / scale[:, None])
+    keep = values > rank_cutoff(len(gram), float(values[0]) if len(values) else 0.0, squared=True)
+    return (vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None]
+
+
+@dataclass(frozen=True)
+class SpectralSolver:
+    """One eigendecomposition of the p × p Gram matrix serves every alpha."""
+
+    name: str = "spectral"
+
+    def gather(self, problem: Problem, labels: Any = None, n_atoms: int = 1) -> list[Moments]:
+        """Return the moments of each atom of rows."""
+        return gather(problem.blocks(), counts=problem.source.counts, labels=labels, n_atoms=n_atoms)
+
+    def state(self, moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
+        """Diagonalise."""
+        return from_gram(moments, form, centre)

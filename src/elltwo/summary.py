@@ -1,0 +1,391 @@
+"""What a fit has to say, as a dictionary of plain JSON values and as a table of plain text.
+
+Symbols: n observations, p features, T targets, sⱼ the (weighted, population) standard deviation of
+feature j. A standardised coefficient θⱼsⱼ is the change of the target, in its own units, when feature j
+rises by one standard deviation; features are listed by its size.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from elltwo.errors import Status
+
+if TYPE_CHECKING:
+    from elltwo.results import Fit
+
+WIDTH = 96
+"""Columns of the text summary."""
+
+_LABEL = 18
+_NAME = 36
+_TARGETS_SHOWN = 4
+_NAME_BESIDE_TARGETS = 20
+_HELD_OUT = {"loo": "leave-one-out", "kfold": "cross-validation"}
+
+
+def as_dict(fit: Fit) -> dict[str, Any]:
+    """Return everything that `as_text` shows, for every feature and target, as plain JSON values.
+
+    Numbers that do not exist (the R² of a held-out sample under GCV, the residual standard error of
+    a model with as many effective parameters as observations) are None; there is no NaN or infinity.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fitted model.
+
+    Returns
+    -------
+    dict
+        ``objective``, ``rows``, ``rows_dropped``, ``observations``, ``sum_weights``, ``weights``,
+        ``standardize``, ``fit_intercept``; ``rule``, ``rule_text``, ``alphas`` (smallest, largest and
+        number of those tried), ``edge`` ("low", "high", "both" or None: where the optimum is not inside
+        them); ``features`` with name, mean and sd; ``targets`` with, for each, name, mean, sd, alpha
+        (sum scale), lambda (mean scale: α/Σw), score, df, r2, r2_cv, rss, cv_mse,
+        residual_standard_error, residual_df, intercept and ``coefficients`` (feature, coef,
+        standardized) by decreasing size of the standardised coefficient; ``certificate``; ``solver``,
+        ``solver_reason``; ``status`` with name and message.
+    """
+    certificate = fit.certificate
+    features = zip(fit.feature_names, fit.feature_means, fit.feature_scales, strict=True)
+    return {
+        "objective": fit.objective,
+        "rows": int(fit.n_rows),
+        "rows_dropped": int(fit.rows_dropped),
+        "observations": _number(fit.n_observations),
+        "sum_weights": _number(fit.sum_weights),
+        "weights": _weights(fit),
+        "standardize": bool(fit.standardize),
+        "fit_intercept": bool(fit.fit_intercept),
+        "rule": fit.rule,
+        "rule_text": fit.rule_text,
+        "alphas": _alphas(fit),
+        "edge": _edge(fit),
+        "features": [{"name": n, "mean": _number(m), "sd": _number(s)} for n, m, s in features],
+        "targets": [_target(fit, t) for t in range(len(fit.target_names))],
+        "certificate": {
+            "residual": _number(certificate.residual),
+            "measured_on": certificate.measured_on,
+            "condition": _number(certificate.condition),
+            "digits": _number(certificate.digits),
+            "refinements": int(certificate.refinements),
+        },
+        "solver": fit.solver,
+        "solver_reason": fit.solver_reason,
+        "status": [{"name": s.name, "message": s.value} for s in fit.status],
+    }
+
+
+def as_text(fit: Fit, *, most: int | None = 30) -> str:
+    """Return the summary as a table of plain text, at most 96 columns wide.
+
+    Parameters
+    ----------
+    fit : Fit
+        A fitted model.
+    most : int or None
+        How many features to list, those with the largest standardised coefficients first; None lists
+        all. What is left out is counted below the table. `as_dict` always holds every feature.
+
+    Returns
+    -------
+    str
+        Several lines, without a trailing newline.
+    """
+    facts = as_dict(fit)
+    one = len(fit.target_names) == 1
+    parts = [_heading(facts), _facts(facts)]
+    parts.append(_coefficients(facts, most) if one else _targets(facts))
+    if not one:
+        parts.append(_coefficients_by_target(fit, most))
+    if fit.status:
+        parts.append("\n".join(_wrap(f"Note: {s.value}", "") for s in fit.status))
+    return "\n\n".join(parts)
+
+
+# ------------------------------------------------------------------------------------ the facts
+
+
+def _target(fit: Fit, t: int) -> dict[str, Any]:
+    residual_df = fit.n_observations - float(fit.df[t]) - fit.fit_intercept
+    # fewer than a millionth of an observation left over is rounding, not information about the noise
+    saturated = residual_df <= 1e-6 * fit.n_observations
+    score = fit.path.score
+    if score is not None:
+        score = score[fit.path.chosen[t]]
+        score = score[t] if np.ndim(score) else score
+    return {
+        "name": fit.target_names[t],
+        "mean": _number(fit.target_means[t]),
+        "sd": _number(fit.target_scales[t]),
+        "alpha": _number(fit.alpha[t]),
+        "lambda": _number(fit.lambda_[t]),
+        "score": None if score is None else _number(score),
+        "df": _number(fit.df[t]),
+        "r2": _number(fit.r2[t]),
+        "r2_cv": None if fit.r2_cv is None else _number(fit.r2_cv[t]),
+        "rss": _number(fit.rss[t]),
+        "cv_mse": None if fit.cv_mse is None else _number(fit.cv_mse[t]),
+        "residual_standard_error": None if saturated else _number(math.sqrt(fit.rss[t] / residual_df)),
+        "residual_df": _number(max(residual_df, 0.0)),
+        "intercept": _number(fit.intercept[t]),
+        "coefficients": [
+            {
+                "feature": fit.feature_names[j],
+                "coef": _number(fit.coef[j, t]),
+                "standardized": _number(fit.coef[j, t] * fit.feature_scales[j]),
+            }
+            for j in _by_importance(np.abs(fit.coef[:, t] * fit.feature_scales))
+        ],
+    }
+
+
+def _by_importance(size: Any) -> list[int]:
+    return [int(j) for j in np.argsort(-size, kind="stable")]
+
+
+def _weights(fit: Fit) -> str:
+    """Say what the weights were, as far as the sums tell; equal sums mean that weights change nothing."""
+    if fit.n_observations == fit.sum_weights == fit.n_rows:
+        return "none"
+    return "counts" if fit.n_observations == fit.sum_weights else "precisions"
+
+
+def _alphas(fit: Fit) -> dict[str, Any] | None:
+    if fit.path.score is None:
+        return None
+    alphas = fit.path.alphas
+    return {"smallest": _number(alphas[0]), "largest": _number(alphas[-1]), "number": len(alphas)}
+
+
+def _edge(fit: Fit) -> str | None:
+    low, high = Status.EDGE_LOW in fit.status, Status.EDGE_HIGH in fit.status
+    return "both" if low and high else "low" if low else "high" if high else None
+
+
+def _number(value: Any) -> float | int | None:
+    """Return a plain number, an int where that is exact for a count, or None for NaN and infinity."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+# ------------------------------------------------------------------------------------- the text
+
+
+def _heading(facts: dict[str, Any]) -> str:
+    names = [_printable(t["name"], _NAME) for t in facts["targets"]]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more targets" if len(names) > 3 else "")
+    return f"Ridge (L2) regression of {shown}"
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    certificate = facts["certificate"]
+    lines = [("Objective", facts["objective"]), ("Rows", _rows_text(facts))]
+    lines.append(("Features", _features_text(facts)))
+    if facts["weights"] != "none":
+        lines.append(("Weights", _weights_text(facts)))
+    lines += [("Penalty", _penalty_text(facts)), ("Chosen by", _chosen_text(facts))]
+    if len(facts["targets"]) == 1:
+        lines += _quality(facts)
+    where = {"rows": "measured on the rows", "moments": "measured on the accumulated moments"}
+    measured = where.get(certificate["measured_on"], certificate["measured_on"])
+    lines += [
+        ("Condition", f"{_or_none(certificate['condition'], '.2g')} (penalised, columns scaled)"),
+        ("Optimality", f"residual {_or_none(certificate['residual'], '.1e')}, {measured}"),
+        ("Correct digits", f"{_or_none(certificate['digits'], '.1f')} expected in the worst coefficient"),
+        ("Solver", f"{facts['solver']}: {facts['solver_reason']}"),
+    ]
+    return "\n".join(_wrap(text, label) for label, text in lines)
+
+
+def _rows_text(facts: dict[str, Any]) -> str:
+    dropped = facts["rows_dropped"]
+    return f"{facts['rows']:,} used, {dropped:,} dropped" + (" (missing values)" if dropped else "")
+
+
+def _features_text(facts: dict[str, Any]) -> str:
+    constant = [f["name"] for f in facts["features"] if f["sd"] == 0]
+    text = f"{len(facts['features']):,}"
+    if constant:
+        shown = ", ".join(_printable(n, _NAME) for n in constant[:3])
+        rest = f" and {len(constant) - 3:,} more" if len(constant) > 3 else ""
+        text += f", of which constant, coefficient 0: {shown}{rest}"
+    return text
+
+
+def _weights_text(facts: dict[str, Any]) -> str:
+    total, n = f"{facts['sum_weights']:,.10g}", f"{facts['observations']:,.10g}"
+    if facts["weights"] == "counts":
+        return f"counts: the rows stand for {n} observations"
+    return f"precisions: {n} observations whose weights sum to {total}"
+
+
+def _penalty_text(facts: dict[str, Any]) -> str:
+    alphas = [t["alpha"] for t in facts["targets"]]
+    if min(alphas) < max(alphas):
+        return f"one α for each target, {min(alphas):.5g} to {max(alphas):.5g} (sum scale)"
+    text = f"α = {alphas[0]:.5g} (sum scale), λ = {facts['targets'][0]['lambda']:.5g} (mean scale)"
+    return text + (", on standardised columns" if facts["standardize"] else ", on the columns as they are")
+
+
+def _chosen_text(facts: dict[str, Any]) -> str:
+    tried = facts["alphas"]
+    if tried is None:
+        return str(facts["rule_text"])
+    grid = f"the {tried['number']} values tried, {tried['smallest']:.5g} to {tried['largest']:.5g}"
+    edge = {
+        None: f"inside {grid}",
+        "low": f"at the LOW EDGE of {grid}",
+        "high": f"at the HIGH EDGE of {grid}",
+        "both": f"at an EDGE of {grid}, for some targets",
+    }
+    return f"{facts['rule_text']}; optimum {edge[facts['edge']]}"
+
+
+def _quality(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    target = facts["targets"][0]
+    r2 = f"{_or_none(target['r2'], '.4f')} in sample"
+    if target["r2_cv"] is not None:
+        r2 += f", {target['r2_cv']:.4f} by {_HELD_OUT.get(facts['rule'], facts['rule'])}"
+    error = target["residual_standard_error"]
+    residual = (
+        "none: as many effective parameters as observations"
+        if error is None
+        else f"{error:.5g} on {target['residual_df']:,.1f} degrees of freedom"
+    )
+    count = len(facts["features"])
+    return [
+        ("Effective df", f"{target['df']:.2f} of {count:,}" + (" + intercept" * facts["fit_intercept"])),
+        ("R²", r2),
+        ("Residual s.e.", residual),
+    ]
+
+
+def _coefficients(facts: dict[str, Any], most: int | None) -> str:
+    target = facts["targets"][0]
+    rows = target["coefficients"]
+    shown = rows[:most]
+    table = _table(
+        ["Feature", "Coefficient", "Standardised"],
+        [[_printable(r["feature"], _NAME) for r in shown] + ["(intercept)"] * facts["fit_intercept"]],
+        [
+            [r["coef"] for r in shown] + [target["intercept"]] * facts["fit_intercept"],
+            [r["standardized"] for r in shown] + [None] * facts["fit_intercept"],
+        ],
+    )
+    note = "Standardised: change of the target when the feature rises by one standard deviation."
+    return "\n".join([table, *_left_out(len(rows) - len(shown)), note])
+
+
+def _targets(facts: dict[str, Any]) -> str:
+    shown = facts["targets"][:30]
+    columns = {"α": "alpha", "λ": "lambda", "df": "df", "R²": "r2", "R² held out": "r2_cv"}
+    columns["residual s.e."] = "residual_standard_error"
+    if all(t["r2_cv"] is None for t in shown):
+        del columns["R² held out"]
+    table = _table(
+        ["Target", *columns],
+        [[_printable(t["name"], _NAME) for t in shown]],
+        [[t[key] for t in shown] for key in columns.values()],
+    )
+    return "\n".join([table, *_left_out(len(facts["targets"]) - len(shown), "targets")])
+
+
+def _coefficients_by_target(fit: Fit, most: int | None) -> str:
+    """Two tables with one column per target: coefficients, and standardised coefficients."""
+    targets = len(fit.target_names)
+    scaled = fit.coef * fit.feature_scales[:, None]
+    spread = np.where(fit.target_scales > 0, fit.target_scales, 1)
+    order = _by_importance(np.max(np.abs(scaled) / spread, axis=1))
+    shown = order[:most]
+    names = [_printable(fit.feature_names[j], _NAME_BESIDE_TARGETS) for j in shown]
+    heads = [_printable(n, 14) for n in fit.target_names[:_TARGETS_SHOWN]]
+    bottom = ["(intercept)"] * fit.fit_intercept
+    original = [
+        [fit.coef[j, t] for j in shown] + [fit.intercept[t]] * fit.fit_intercept for t in range(len(heads))
+    ]
+    standard = [[scaled[j, t] for j in shown] for t in range(len(heads))]
+    left_out = _left_out(len(order) - len(shown)) + _left_out(targets - len(heads), "targets")
+    return "\n".join(
+        [
+            _table(["Coefficients", *heads], [names + bottom], original),
+            "",
+            _table(["Standardised", *heads], [names], standard),
+            *left_out,
+            "Standardised: change of the target when the feature rises by one standard deviation.",
+        ]
+    )
+
+
+def _left_out(count: int, what: str = "features") -> list[str]:
+    if count <= 0:
+        return []
+    order = " with smaller standardised coefficients" if what == "features" else ""
+    return [f"… and {count:,} more {what}{order}; the JSON form lists all."]
+
+
+def _table(heads: Sequence[str], names: Sequence[Sequence[str]], numbers: Sequence[Sequence[Any]]) -> str:
+    """Lay out one column of names and columns of numbers that are aligned at the decimal point."""
+    columns = [_pad([heads[0], *names[0]], right=False)]
+    columns += [
+        _pad([head, *_align(column)], right=True) for head, column in zip(heads[1:], numbers, strict=True)
+    ]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    rule = "-" * max(_cells(line) for line in lines)
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _align(values: Sequence[Any]) -> list[str]:
+    """Format numbers to five significant digits with their decimal points below one another."""
+    texts = ["" if v is None else _short(v) for v in values]
+    tails = [len(text) - text.index(".") if "." in text else 0 for text in texts]
+    most = max(tails, default=0)
+    return [text + " " * (most - tail) for text, tail in zip(texts, tails, strict=True)]
+
+
+def _short(value: float) -> str:
+    """Format to five significant digits, without an exponent where that is readable.
+
+    >>> [_short(v) for v in (0.0, 1234567.0, -0.0123456, 3.2e-9, 15.0)]
+    ['0', '1234567', '-0.012346', '3.2000e-09', '15.000']
+    """
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if not 1e-4 <= size < 1e7:
+        return f"{value:.4e}"
+    return f"{value:.{max(0, 4 - math.floor(math.log10(size)))}f}"
+
+
+def _or_none(value: float | None, spec: str) -> str:
+    return "not defined" if value is None else format(value, spec)
+
+
+def _pad(cells: Iterable[str], *, right: bool) -> list[str]:
+    cells = list(cells)
+    width = max(map(_cells, cells))
+    return [" " * (width - _cells(c)) + c if right else c + " " * (width - _cells(c)) for c in cells]
+
+
+def _cells(text: str) -> int:
+    """Columns that a text takes on a terminal: East Asian wide characters take two."""
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def _printable(name: str, width: int) -> str:
+    """Return a name on one line, without control characters, cut in the middle if it is long."""
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    return name if len(name) <= width else f"{name[: width // 2]}…{name[-(width - width // 2 - 1) :]}"
+
+
+def _wrap(text: str, label: str) -> str:
+    first = label.ljust(_LABEL) if label else ""
+    rest = " " * _LABEL if label else "      "
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest)
