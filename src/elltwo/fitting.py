@@ -1,451 +1,191 @@
-"""The only orchestration: data → Source → Problem → Solver → Path → Rule → Fit.
-
-`fit` is the table-level entry, `fit_source` fits any source of rows, `fit_moments` fits statistics that
-were accumulated earlier, and `load` brings a saved fit back.
-"""
+"""Where users come in: `fit` for tables of any kind, `load` for saved models."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from elltwo.data.base import Source
+from elltwo.data.encode import Encoder, choose_features
+from elltwo.data.table import TableSource, open_table
+from elltwo.engine import fit_moments, fit_source
+from elltwo.errors import InputError, did_you_mean
+from elltwo.folds import DealtFolds, TimeFolds
+from elltwo.modelfile import read
+from elltwo.results import Fit
+from elltwo.selection import KFold, as_rule
 
-from elltwo.array import ROUNDOFF
-from elltwo.data.base import Block, BlockwiseSource, Source
-from elltwo.diagnostics import Optimum, Solution, correct_digits, refine
-from elltwo.errors import InputError, Status, did_you_mean
-from elltwo.folds import DealtFolds, FoldPass, FoldPlan, TimeFolds
-from elltwo.moments import Moments
-from elltwo.penalties import QuadraticForm, as_penalty
-from elltwo.problem import Problem, explain_not_finite
-from elltwo.results import Certificate, Fit, Path
-from elltwo.selection import (
-    GCV,
-    LOO,
-    REML,
-    Context,
-    KFold,
-    Rule,
-    Scores,
-    as_rule,
-    best_index,
-    check_alphas,
-    merge,
-    spectrum_grid,
-)
-from elltwo.selection import refine as refine_alpha
-from elltwo.solvers.auto import choose, escalate
-from elltwo.solvers.base import State, intercepts
-from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
-from elltwo.solvers.spectral import SpectralSolver
+__all__ = ["FAMILIES", "fit", "fit_moments", "fit_source", "load"]
 
-Array = npt.NDArray[Any]
-
-#: Largest u·κ̂² at the smallest alpha of a path for which squared data still give every score to
-#: about ten digits; beyond it rows in memory are factorised orthogonally.
-PATH_LOSS = 1e-11
-#: The same for rows that would have to be read again from disk, at the chosen alpha.
-STREAM_LOSS = 1e-4
-#: Targets with an alpha of their own beyond this many keep the grid's alphas unrefined.
-REFINED_TARGETS = 16
-ALPHA_SCALES = ("sum", "mean")
+#: Families that `fit` can fit.
+FAMILIES = ("gaussian",)
 
 
-def fit_source(
-    source: Source,
-    alpha: Any = "loo",
+def fit(
+    data: Any,
+    target: str | Sequence[str] | None = None,
     *,
-    fit_intercept: bool = True,
-    standardize: bool = False,
-    penalty: Any = None,
-    prior: Any = None,
-    alpha_per_target: bool = False,
-    alpha_scale: str = "sum",
+    features: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
+    weights: str | None = None,
+    family: str = "gaussian",
+    select: Any = None,
+    alpha: Any = None,
+    folds: int | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    one_se: bool = False,
+    standardize: bool = True,
+    missing: str = "error",
     solver: str = "auto",
     tol: float = 1e-10,
+    sql: str | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Fit:
-    """Fit the L2-regularised linear model of a source.
+    """Fit a tuned, certified ridge model to a table.
+
+    Minimises Σ wᵢ(yᵢ − b − xᵢᵀθ)² + α·θᵀPθ with P = diag(sⱼ²) if `standardize`, else the identity.
+    The table is read block by block and never loaded as a whole.
 
     Parameters
     ----------
-    source : Source
-        The rows.
-    alpha : float, array of shape (T,), str or rule
-        A number is used as it is; a rule chooses.
-    fit_intercept : bool
-        Whether b is free; it is never penalised.
+    data : path, glob, DataFrame, DuckDB relation, database file, SQL query or Source
+        CSV, Parquet, JSON lines; pandas, Polars, Arrow.
+    target : str or sequence of str
+        Column(s) to predict.
+    features, drop : sequences of str, optional
+        Columns to use (default: all that have no other role), and columns to leave out.
+    weights : str, optional
+        Column of row weights; integers are counts, other numbers are precisions.
+    family : {"gaussian"}
+        Distribution of the target.
+    select : str or rule, optional
+        How alpha is chosen: "loo" (the default), "gcv", "kfold", "reml", "aic", "bic", or a rule object.
+    alpha : float, optional
+        Use this alpha (sum scale) instead of choosing one.
+    folds : int, optional
+        Number of folds of "kfold" (5 unless given); implies select="kfold".
+    group : str, optional
+        Column whose equal values stay in the same fold; implies select="kfold".
+    time : str, optional
+        Column to order rows by; each fold is predicted from its past only. Implies select="kfold".
+    one_se : bool
+        Take the largest alpha within one standard error of the best (LOO and K-fold).
     standardize : bool
-        Penalise the coefficients of standardised columns: P = diag(sⱼ²).
-    penalty : None, array (p,), array (p, p) or penalty object
-        Multipliers (0 = unpenalised), a Tikhonov matrix P, or None for the identity.
-    prior : array, shape (p,), optional
-        θ₀, towards which the coefficients shrink.
-    alpha_per_target : bool
-        Choose an alpha for each target, rather than one for all.
-    alpha_scale : {"sum", "mean"}
-        "mean" reads alpha as the λ of MSE + λ‖θ‖², so that α = Σw·λ.
-    solver : str
-        "auto" or a solver's name.
-    tol : float
-        Largest relative step of iterative refinement that may be left untaken.
+        Penalise the coefficients of standardised features.
+    missing : {"error", "mean", "drop"}
+        What to do about missing values.
+    solver, tol
+        As in `elltwo.Ridge`.
+    sql : str, optional
+        Query to run on the data first.
+    seed : int
+        Decides how rows are dealt to folds.
+    progress : callable, optional
+        Called with (rows read, rows in all or None).
+
+    Returns
+    -------
+    Fit
 
     Raises
     ------
     InputError
-        For data or arguments that cannot be used.
+        For data or arguments that cannot be used; the message says which, why and what to do.
+
+    Examples
+    --------
+    >>> import elltwo
+    >>> table = {"x": [1.0, 2.0, 3.0, 4.0, 5.0], "y": [2.1, 3.9, 6.2, 7.8, 10.1]}
+    >>> fitted = elltwo.fit(table, "y")
+    >>> fitted.predict({"x": [6.0]}).round(1)
+    array([12.])
     """
-    problem = make_problem(
-        source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior
-    )
-    rule, fixed = _rule_or_number(alpha, source.n_targets, alpha_per_target)
-    plan = None if rule is None else rule.plan(source)
-    one_alpha = fixed is not None and len(np.unique(fixed)) == 1
-    chosen, why = choose(problem, solver, one_alpha=one_alpha)
-    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, may_switch=solver == "auto")
-    return run.fit(chosen, why)
+    if family not in FAMILIES:
+        hint = did_you_mean(family, FAMILIES)
+        raise InputError(f"family '{family}' is not available.{hint} Available: {', '.join(FAMILIES)}.")
+    rule = _rule(select, alpha, folds, group, time, one_se, seed)
+    options: dict[str, Any] = {"standardize": standardize, "solver": solver, "tol": tol}
+    if isinstance(data, Source):
+        _refuse_table_options(target=target, features=features, drop=drop, weights=weights, sql=sql)
+        return _checked(fit_source(data, rule, **options))
+    if target is None:
+        raise InputError("target is missing: name the column to predict.")
+    table = open_table(data, sql=sql)
+    key = group if group is not None else time
+    columns = choose_features(table, target=target, features=features, drop=drop, weights=weights, key=key)
+    encoder = Encoder.fit(table, columns, missing=missing, weights=weights)
+    source = TableSource(table, encoder, target, weights=weights, key=key, progress=progress)
+    return _checked(fit_source(source, rule, **options)).with_encoder(encoder, source.rows_dropped)
 
 
-def fit_moments(
-    atoms: Sequence[Moments],
-    alpha: Any,
-    *,
-    feature_names: Sequence[str],
-    target_names: Sequence[str],
-    fit_intercept: bool = True,
-    standardize: bool = False,
-    penalty: Any = None,
-    prior: Any = None,
-    alpha_per_target: bool = False,
-    alpha_scale: str = "sum",
-    tol: float = 1e-10,
-) -> Fit:
-    """Fit moments gathered earlier, one per batch of rows (with y − Xθ₀ as targets when there is a prior).
+def _rule(
+    select: Any, alpha: Any, folds: int | None, group: str | None, time: str | None, one_se: bool, seed: int
+) -> Any:
+    """Return the rule, or the number alpha, that these arguments ask for; refuse those that contradict."""
+    asks_folds = {"folds": folds, "group": group, "time": time}
+    given = [name for name, value in asks_folds.items() if value is not None]
+    if alpha is not None:
+        if select is not None or given or one_se:
+            other = "select" if select is not None else (given or ["one_se"])[0]
+            raise InputError(f"alpha fixes the penalty, so {other} has nothing to choose. Give one of the two.")
+        return alpha
+    if select is not None and not isinstance(select, str):
+        if given or one_se:
+            raise InputError(f"{(given or ['one_se'])[0]} belongs in the rule object given as select.")
+        return select
+    name = select or ("kfold" if given else "loo")
+    if given and name != "kfold":
+        raise InputError(f"{given[0]} needs folds, but select is '{name}'. Use select='kfold'.")
+    if name == "kfold":
+        if group is not None and time is not None:
+            raise InputError("group and time cannot be combined. Give one of the two.")
+        return KFold(cv=_splitter(5 if folds is None else folds, group, time, seed), one_se=one_se)
+    rule = as_rule(name)
+    if one_se:
+        if name != "loo":
+            raise InputError(f"one_se needs a standard error, which '{name}' has not. Use 'loo' or 'kfold'.")
+        return type(rule)(one_se=True)  # type: ignore[call-arg]
+    return rule
 
-    K-fold leaves out one atom at a time. LOO needs the rows, which are gone; GCV replaces it and the
-    status says so.
+
+def _splitter(folds: int, group: str | None, time: str | None, seed: int) -> Any:
+    """Return the splitter of rows into folds."""
+    if folds < 2:
+        raise InputError(f"folds must be at least 2; got {folds}.")
+    if group is not None:
+        from sklearn.model_selection import GroupKFold
+
+        return GroupKFold(folds)
+    return TimeFolds(folds) if time is not None else DealtFolds(folds, seed)
+
+
+def _refuse_table_options(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} has no meaning for a Source, which brings its own columns. Leave it out.")
+
+
+def _checked(fitted: Fit) -> Fit:
+    """Refuse a model of a target that does not vary."""
+    for name, scale, mean in zip(fitted.target_names, fitted.target_scales, fitted.target_means, strict=True):
+        if scale == 0:
+            raise InputError(
+                f"target '{name}' has the same value ({mean:g}) in all {fitted.n_rows} rows, so there is nothing to "
+                "explain. Check the column, or the rows that were selected."
+            )
+    return fitted
+
+
+def load(path: Any) -> Fit:
+    """Return the `Fit` that `Fit.save` or `elltwo fit -o` wrote; it predicts identically. Runs no code.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is truncated, is not an elltwo model, or was written by a newer version.
     """
-    source = _NoRows(tuple(feature_names), tuple(target_names))
-    problem = make_problem(
-        source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior
-    )
-    rule, fixed = _rule_or_number(alpha, source.n_targets, alpha_per_target)
-    notes: tuple[Status, ...] = ()
-    if isinstance(rule, LOO):
-        if rule.one_se or rule.scoring is not None:
-            raise InputError("leave-one-out with one_se or scoring needs the rows; partial_fit keeps only moments.")
-        rule, notes = GCV(rule.alphas), (Status.RULE_REPLACED,)
-    plan = None
-    if isinstance(rule, KFold):
-        if rule.scoring is not None:
-            raise InputError("KFold(scoring=…) needs the rows; partial_fit keeps only moments. Use scoring=None.")
-        if len(atoms) < 2:
-            rule, notes = GCV(rule.alphas), ()
-        else:
-            k = len(atoms)
-            folds = tuple((tuple(j for j in range(k) if j != i), (i,)) for i in range(k))
-            plan = FoldPlan((FoldPass(lambda block: np.zeros(len(block.y)), k, folds),), shared=True)
-    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, may_switch=False, notes=notes)
-    return run.fit(SpectralSolver(), "works on moments alone", list(atoms))
-
-
-def make_problem(
-    source: Source, *, fit_intercept: bool, standardize: bool, penalty: Any, prior: Any
-) -> Problem:
-    """Return the problem for the arguments that estimators and `fit_source` share."""
-    return Problem(
-        source=source,
-        penalty=as_penalty(penalty, standardize=standardize),
-        prior=None if prior is None else np.asarray(prior, dtype=np.float64),
-        fit_intercept=fit_intercept,
-    )
-
-
-class _NoRows(BlockwiseSource):
-    """A source whose rows are gone: only their moments were kept."""
-
-    in_memory = False
-    counts = False
-    n_rows = None
-
-    def __init__(self, feature_names: tuple[str, ...], target_names: tuple[str, ...]) -> None:
-        self.feature_names, self.target_names = feature_names, target_names
-        self.n_features, self.n_targets = len(feature_names), len(target_names)
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield nothing."""
-        return iter(())
-
-    def keys(self) -> None:
-        """Return None."""
-
-
-def _rule_or_number(alpha: Any, n_targets: int, per_target: bool) -> tuple[Rule | None, Array | None]:
-    """Return (rule, None) or (None, alphas (T,))."""
-    if isinstance(alpha, str) or hasattr(alpha, "criterion"):
-        return as_rule(alpha), None
-    values = check_alphas(alpha)
-    if len(values) not in (1, n_targets):
-        raise InputError(f"alpha has {len(values)} values for {n_targets} target(s); give one, or one per target.")
-    if per_target and len(values) == 1 and n_targets > 1:
-        raise InputError("alpha_per_target=True needs a rule, or an array with one alpha per target.")
-    return None, np.broadcast_to(values, (n_targets,)).copy()
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The alpha of each target, and the path it was chosen from."""
-
-    alpha: Array
-    path: Path
-    text: str
-    mse: Array | None
-    notes: tuple[Status, ...]
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One fit, from its checked arguments to the result."""
-
-    problem: Problem
-    rule: Rule | None
-    fixed: Array | None
-    plan: FoldPlan | None
-    per_target: bool
-    alpha_scale: str
-    tol: float
-    may_switch: bool
-    notes: tuple[Status, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.alpha_scale not in ALPHA_SCALES:
-            hint = did_you_mean(str(self.alpha_scale), ALPHA_SCALES)
-            raise InputError(f"alpha_scale must be 'sum' or 'mean'; got {self.alpha_scale!r}.{hint}")
-        if not (np.isfinite(self.tol) and self.tol > 0):
-            raise InputError(f"tol must be a positive number; got {self.tol!r}.")
-
-    def fit(self, solver: Any, why: str, atoms: list[Any] | None = None) -> Fit:
-        """Read the rows, choose alpha, refine, certify; switch to an orthogonal method where needed."""
-        context = self._read(solver, atoms)
-        form = self.problem.form(context.statistic.x_scale)
-        smallest = self._smallest_alpha(context)
-        if self._must_switch(context.state, smallest):
-            condition = _condition(context.state, smallest)
-            solver, why = escalate(self.problem, solver, condition)
-            context = self._read(solver, None)
-        choice = self._choose(context)
-        if self._must_switch(context.state, float(choice.alpha.min()), chosen=True):
-            condition = _condition(context.state, float(choice.alpha.min()))
-            solver, why = escalate(self.problem, solver, condition)
-            context = self._read(solver, None)
-            choice = self._choose(context)
-        form = self.problem.form(context.statistic.x_scale)
-        optimum = Optimum(self.problem, context.statistic, context.state, form, choice.alpha)
-        return self._finish(optimum, choice, solver, why)
-
-    def _read(self, solver: Any, atoms: list[Any] | None) -> Context:
-        """Return the statistics of all rows and of the first pass's atoms, and the state."""
-        if atoms is None:
-            shared = self.plan is not None and self.plan.shared
-            step = self.plan.passes[0] if self.plan is not None and shared else None
-            atoms = solver.gather(self.problem, *((step.labels, step.n_atoms) if step else (None, 1)))
-            if not atoms:
-                raise InputError("the data have no rows.")
-        statistic = merge(atoms)
-        if not (np.isfinite(statistic.x_scale).all() and np.isfinite(statistic.y_scale).all()):
-            raise explain_not_finite(self.problem.source)
-        form = self.problem.form(statistic.x_scale)
-        state = solver.state(statistic, form, self.problem.fit_intercept)
-        return Context(self.problem, solver, statistic, state, atoms, self.plan)
-
-    def _scale(self, context: Context) -> float:
-        return context.statistic.weight if self.alpha_scale == "mean" else 1.0
-
-    def _grid(self, context: Context) -> Array:
-        """Return the alphas to try, on the sum scale."""
-        assert self.rule is not None
-        if self.rule.alphas is not None:
-            return check_alphas(self.rule.alphas, positive=isinstance(self.rule, REML)) * self._scale(context)
-        if isinstance(context.state, Cholesky):
-            raise InputError("solver 'cholesky' has no spectrum to make a grid from; give alphas, or use 'spectral'.")
-        return spectrum_grid(context.state)
-
-    def _smallest_alpha(self, context: Context) -> float:
-        if self.fixed is not None:
-            return float(self.fixed.min()) * self._scale(context)
-        return float(self._grid(context).min())
-
-    def _must_switch(self, state: State, alpha: float, *, chosen: bool = False) -> bool:
-        """Return whether squaring the data costs too many digits at this alpha, and we may do otherwise."""
-        condition = _condition(state, alpha)
-        if not self.may_switch or np.isinf(state.condition_limit):
-            if np.isinf(condition) and isinstance(state, Cholesky):
-                raise InputError(
-                    "solver 'cholesky': the matrix is singular at this alpha (columns that repeat each other). "
-                    "Use solver='auto', or a larger alpha."
-                )
-            return False
-        if not self.problem.source.in_memory:
-            return (chosen or self.fixed is not None) and ROUNDOFF * condition > STREAM_LOSS
-        return condition > (state.condition_limit if self.fixed is not None else PATH_LOSS / ROUNDOFF)
-
-    def _choose(self, context: Context) -> _Choice:
-        if self.rule is None:
-            assert self.fixed is not None
-            alpha = self.fixed * self._scale(context)
-            unique, index = np.unique(alpha, return_inverse=True)
-            path = self._path(context, unique, None, index)
-            return _Choice(alpha, path, "given", None, ())
-        grid = self._grid(context)
-        criterion = self.rule.criterion(context)
-        scores = criterion(grid)
-        if self.rule.alphas is None and not self.rule.one_se:
-            grid, scores = self._refined(grid, scores, criterion)
-        value, se = self._pooled(scores)
-        chosen = np.array(
-            [best_index(value[:, t], None if se is None else se[:, t], grid, self.rule.one_se) for t in range(value.shape[1])]
-        )
-        index = np.broadcast_to(chosen, (self.problem.source.n_targets,))
-        path = self._path(context, grid, scores, index)
-        squared = isinstance(self.rule, (LOO, KFold)) and self.rule.scoring is None
-        mse = scores.value[index, np.arange(len(index))] if squared else None
-        edge = self._edges(grid, index)
-        return _Choice(grid[index], path, self._text(grid, edge), mse, edge)
-
-    def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
-        """Return scores per choice to be made: (A, T) for an alpha per target, else their mean (A, 1)."""
-        if self.per_target:
-            return scores.value, scores.se
-        se = None if scores.se is None else scores.se.mean(axis=1, keepdims=True)
-        return scores.value.mean(axis=1, keepdims=True), se
-
-    def _refined(self, grid: Array, scores: Scores, criterion: Callable[[Array], Scores]) -> tuple[Array, Scores]:
-        """Return grid and scores with the refined optimum of each choice put in its place."""
-        value, _ = self._pooled(scores)
-        if value.shape[1] > REFINED_TARGETS:
-            return grid, scores
-        best = [best_index(value[:, t], None, grid, False) for t in range(value.shape[1])]
-        found = [refine_alpha(grid, value[:, t], i) for t, i in enumerate(best)]
-        extra = np.setdiff1d(found, grid)
-        if len(extra) == 0:
-            return grid, scores
-        more = criterion(extra)
-        order = np.argsort(np.concatenate([grid, extra]))
-        se = None if scores.se is None or more.se is None else np.concatenate([scores.se, more.se])[order]
-        return np.concatenate([grid, extra])[order], Scores(np.concatenate([scores.value, more.value])[order], se)
-
-    def _path(self, context: Context, alphas: Array, scores: Scores | None, chosen: Array) -> Path:
-        value, se = (None, None) if scores is None else self._pooled(scores)
-        if not self.per_target and value is not None:
-            value, se = value[:, 0], None if se is None else se[:, 0]
-        state, prior = context.state, self.problem.prior_column
-
-        def solve(at: Array) -> tuple[Array, Array]:
-            coef = state.coef(at)
-            return coef + prior, intercepts(context.statistic, coef, self.problem.fit_intercept)
-
-        return Path(alphas, state.df(alphas), value, se, chosen, solve)
-
-    def _edges(self, grid: Array, index: Array) -> tuple[Status, ...]:
-        if len(grid) == 1:
-            return ()
-        notes = []
-        if np.any(grid[index] == grid.min()):
-            notes.append(Status.EDGE_LOW)
-        if np.any(grid[index] == grid.max()):
-            notes.append(Status.EDGE_HIGH)
-        return tuple(notes)
-
-    def _text(self, grid: Array, edge: tuple[Status, ...]) -> str:
-        assert self.rule is not None
-        where = "optimum inside the grid" if not edge else "optimum on the edge of the grid"
-        if len(grid) == 1:
-            where = "nothing to choose from"
-        how = "given" if self.rule.alphas is not None else "automatic"
-        text = f"{self.rule.describe()} over {len(grid)} alphas ({how}, {grid.min():.3g} to {grid.max():.3g}); {where}"
-        return text + ("; largest alpha within one standard error of the best" if self.rule.one_se else "")
-
-    def _finish(self, optimum: Optimum, choice: _Choice, solver: Any, why: str) -> Fit:
-        problem, statistic = self.problem, optimum.statistic
-        condition = max(_sharp_condition(optimum, a) for a in np.unique(choice.alpha))
-        loss = ROUNDOFF * condition
-        gone = isinstance(problem.source, _NoRows)
-        on_rows = not gone and (problem.source.in_memory or loss > self.tol)
-        solution = refine(optimum, on_rows=on_rows, tol=self.tol)
-        digits = correct_digits(optimum, solution) if on_rows else float(np.clip(-np.log10(loss), 0.0, 15.9))
-        certificate = Certificate(
-            residual=solution.residual,
-            measured_on=solution.measured_on,
-            condition=float(np.sqrt(condition)),
-            digits=digits,
-            refinements=solution.refinements,
-        )
-        source = problem.source
-        return Fit(
-            coef=solution.coef + problem.prior_column,
-            intercept=solution.intercept,
-            alpha=choice.alpha,
-            df=optimum.state.df(choice.alpha),
-            rule="fixed" if self.rule is None else self.rule.name,
-            rule_text=choice.text,
-            path=choice.path,
-            certificate=certificate,
-            status=self._status(optimum, choice, certificate, solver),
-            solver=solver.name,
-            solver_reason=why,
-            objective=problem.objective(),
-            n_rows=statistic.rows,
-            rows_dropped=int(getattr(source, "rows_dropped", 0)),
-            n_observations=statistic.observations,
-            sum_weights=statistic.weight,
-            feature_names=source.feature_names,
-            target_names=source.target_names,
-            feature_means=statistic.x_mean,
-            feature_scales=statistic.x_scale,
-            target_means=statistic.y_mean,
-            target_scales=statistic.y_scale,
-            standardize=hasattr(problem.penalty, "base"),
-            fit_intercept=problem.fit_intercept,
-            rss=solution.rss,
-            cv_mse=choice.mse,
-        )
-
-    def _status(
-        self, optimum: Optimum, choice: _Choice, certificate: Certificate, solver: Any
-    ) -> tuple[Status, ...]:
-        notes = [*self.notes, *choice.notes]
-        constant = optimum.statistic.x_scale == 0
-        if self.problem.fit_intercept and constant.any():
-            notes.append(Status.CONSTANT_COLUMNS)
-        if np.any(choice.alpha == 0) and getattr(optimum.state, "basis", np.empty((0, 0))).shape[1] < np.sum(~constant):
-            notes.append(Status.RANK_DEFICIENT)
-        if self.may_switch and np.isinf(optimum.state.condition_limit):
-            notes.append(Status.ORTHOGONAL)
-        if certificate.digits < 6:
-            notes.append(Status.LOST_DIGITS)
-        if certificate.measured_on == "moments":
-            notes.append(Status.MOMENTS_ONLY)
-        return tuple(notes)
-
-
-def _condition(state: State, alpha: float) -> float:
-    """Return κ̂² of G + αP as the state sees it; infinite if it cannot be factorised."""
-    try:
-        return state.condition(alpha)
-    except NotPositiveDefinite:
-        return float("inf")
-
-
-def _sharp_condition(optimum: Optimum, alpha: float) -> float:
-    """Return κ̂² of the column-scaled matrix where its Gram is at hand, else the state's own."""
-    if isinstance(optimum.statistic, Moments):
-        scaled = Cholesky(optimum.statistic, optimum.form, optimum.problem.fit_intercept)
-        return min(_condition(scaled, alpha), _condition(optimum.state, alpha))
-    return _condition(optimum.state, alpha)
-
-
-__all__ = ["fit_moments", "fit_source", "make_problem"]
-_ = (DealtFolds, TimeFolds, replace, os, QuadraticForm, Solution)
+    arrays, metadata = read(path)
+    state = metadata.get("encoder")
+    return Fit.from_state(arrays, metadata, None if state is None else Encoder.from_dict(state))

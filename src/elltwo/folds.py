@@ -147,7 +147,7 @@ def _check_count(k: int, source: Source) -> int:
         raise InputError(f"cross-validation needs at least 2 folds; got {k}.")
     n = _count(source)
     if n < k:
-        raise InputError(f"{k} folds need at least {k} rows; there are {n}. Use fewer folds, or 'loo'.")
+        raise InputError(f"{k} folds need at least {k} rows (n_samples={n}). Use fewer folds, or 'loo'.")
     return n
 
 

@@ -7,6 +7,7 @@ Shapes: p features, T targets, A alphas. Every alpha is on the sum scale of the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.errors import InputError, Status
+from elltwo.errors import InputError, ModelFileError, Status
 
 Array = npt.NDArray[Any]
 
@@ -81,8 +82,10 @@ class Path:
         Standard error of the score, where the rule has one.
     chosen : array of int, shape (T,)
         Index of the chosen alpha for each target.
-    solve : callable (A',) -> ((A', p, T), (A', T))
-        Coefficients and intercepts for any alphas.
+    solved : pair of arrays (A, p, T) and (A, T), or None
+        Coefficients and intercepts at every alpha, where they have been computed.
+    solve : callable (A,) -> pair of arrays, or None
+        Computes them when they are asked for, which for a long path of many features is not before.
     """
 
     alphas: Array
@@ -90,16 +93,23 @@ class Path:
     score: Array | None
     score_se: Array | None
     chosen: Array
+    solved: tuple[Array, Array] | None = field(repr=False, default=None)
     solve: Callable[[Array], tuple[Array, Array]] | None = field(repr=False, default=None)
 
     @cached_property
     def _solved(self) -> tuple[Array, Array]:
+        if self.solved is not None:
+            return self.solved
         if self.solve is None:
             raise InputError(
-                "This path was loaded from a model file, which keeps alphas, df and scores but not the "
+                "This path was loaded from a file, which keeps alphas, df and scores but not the "
                 "coefficients of every alpha. Fit again to get them."
             )
         return self.solve(self.alphas)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what would bring the factorisation, and perhaps the data, along."""
+        return {**self.__dict__, "solve": None}
 
     @property
     def coef(self) -> Array:
@@ -112,6 +122,26 @@ class Path:
         """Intercepts for every alpha, shape (A,) for one target or (A, T)."""
         intercept = self._solved[1]
         return intercept[:, 0] if intercept.shape[1] == 1 else intercept
+
+
+_PATH_ARRAYS = ("alphas", "df", "score", "score_se", "chosen")
+_ARRAYS = (
+    "coef", "intercept", "alpha", "df", "feature_means", "feature_scales", "target_means", "target_scales", "rss",
+    "cv_mse",
+)  # fmt: skip
+_PLAIN = (
+    "rule", "rule_text", "solver", "solver_reason", "objective", "n_rows", "rows_dropped", "n_observations",
+    "sum_weights", "feature_names", "target_names", "standardize", "fit_intercept",
+)  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold: infinity as text."""
+    return "inf" if isinstance(value, float) and np.isinf(value) else value
+
+
+def _number(value: Any) -> Any:
+    return float("inf") if value == "inf" else value
 
 
 @dataclass(frozen=True)
@@ -233,6 +263,51 @@ class Fit:
         from elltwo.summary import as_text
 
         return as_text(self)
+
+    def to_state(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Return (arrays, plain JSON values), from which `from_state` makes the same fit."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"path.{name}": getattr(self.path, name) for name in _PATH_ARRAYS}
+        metadata: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
+        metadata["status"] = [status.name for status in self.status]
+        metadata["certificate"] = {
+            name: _plain(value) for name, value in dataclasses.asdict(self.certificate).items()
+        }
+        metadata["encoder"] = None if self.encoder is None else self.encoder.to_dict()
+        return {name: np.asarray(a) for name, a in arrays.items() if a is not None}, metadata
+
+    @classmethod
+    def from_state(
+        cls, arrays: Mapping[str, Array], metadata: Mapping[str, Any], encoder: TableEncoder | None
+    ) -> Self:
+        """Return the fit that `to_state` described.
+
+        Raises
+        ------
+        ModelFileError
+            If something is missing or does not fit together.
+        """
+        try:
+            path = Path(**{name: arrays.get(f"path.{name}") for name in _PATH_ARRAYS})  # type: ignore[arg-type]
+            certificate = {k: _number(v) for k, v in metadata["certificate"].items()}
+            plain = {name: metadata[name] for name in _PLAIN}
+            plain |= {name: tuple(plain[name]) for name in ("feature_names", "target_names")}
+            fit = cls(
+                **plain,
+                **{name: arrays.get(name) for name in _ARRAYS},  # type: ignore[arg-type]
+                path=path,
+                certificate=Certificate(**certificate),
+                status=tuple(Status[name] for name in metadata["status"]),
+                encoder=encoder,
+            )
+            p, T = len(fit.feature_names), len(fit.target_names)
+            if fit.coef.shape != (p, T) or fit.intercept.shape != (T,):
+                raise ValueError("the coefficients do not match the names")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(
+                f"This model file cannot be read: {error}. Fit the model again, or get an undamaged copy."
+            ) from error
+        return fit
 
     def save(self, path: Any) -> None:
         """Write the model to a safetensors file, atomically; `elltwo.load` reads it back."""

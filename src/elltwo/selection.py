@@ -239,7 +239,7 @@ class REML(_SpectrumRule):
         if not isinstance(state, Spectral):
             raise InputError("solver 'cholesky' has no spectrum, which REML needs; use 'auto' or 'spectral'.")
         held = state.d > 0
-        g, energy = state.g[held], state.cross[held] ** 2 / state.g[held, None]
+        g, energy = state.g[held], state.energy[held]
         dof = context.statistic.observations - context.problem.fit_intercept - np.count_nonzero(~held)
 
         def score(alphas: Array) -> Scores:
@@ -398,8 +398,8 @@ class KFold:
                         lambda block, labels=step.labels, held=held: np.isin(labels(block), held),
                     )
                 )
-        if self.scoring is None:
-            return lambda alphas: _pooled_mse(context, folds, alphas)
+        if self.scoring is None or self.scoring in ("neg_mean_squared_error", "r2"):
+            return lambda alphas: _scores_from_sse(context, folds, alphas, self.scoring)
         metric = as_metric(self.scoring)
         return lambda alphas: _mean_metric(metric, context, folds, alphas)
 
@@ -431,8 +431,9 @@ def _standard_error(values: Array) -> Array:
 _TRUST_MOMENTS = 1e-7
 
 
-def _pooled_mse(context: Context, folds: list[Any], alphas: Array) -> Scores:
-    errors, weights = [], []
+def _scores_from_sse(context: Context, folds: list[Any], alphas: Array, scoring: Any) -> Scores:
+    """Return the pooled mean squared error, or the mean over folds of MSE or −R², without reading rows."""
+    errors, weights, variances = [], [], []
     for state, held, pick in folds:
         coef, intercept = context.model(state, alphas)
         sse = held.sse(coef, intercept)
@@ -441,9 +442,16 @@ def _pooled_mse(context: Context, folds: list[Any], alphas: Array) -> Scores:
             sse = _sse_on_rows(context, pick, coef, intercept)
         errors.append(sse)
         weights.append(held.weight)
+        variances.append(held.y_scale**2)
     share = np.array(weights)
-    mean = np.sum(errors, axis=0) / share.sum()
-    return Scores(mean, _standard_error(np.array(errors) / share[:, None, None]))
+    each = np.array(errors) / share[:, None, None]
+    if scoring is None:
+        return Scores(np.sum(errors, axis=0) / share.sum(), _standard_error(each))
+    if scoring == "r2":
+        variance = np.array(variances)[:, None, :]
+        flat = np.where(each > 0, 0.0, -1.0)
+        each = np.where(variance > 0, each / np.where(variance > 0, variance, 1.0) - 1, flat)
+    return Scores(each.mean(axis=0), _standard_error(each))
 
 
 def _sse_on_rows(context: Context, pick: Any, coef: Array, intercept: Array) -> Array:
@@ -561,8 +569,8 @@ def spectrum_grid(state: Any) -> Array:
     From 10⁻³ of the smallest squared singular value (but not below 10⁻¹⁰ of the largest), where df is
     within a thousandth of its maximum, to 100·Σs², where df is below 0.01; four alphas per decade.
     """
-    g = state.g[state.d > 0]
-    if len(g) == 0 or g.max() <= 0:
+    g = state.g[(state.d > 0) & (state.g > 0)]
+    if len(g) == 0:
         return np.array([1.0])
     low = max(1e-3 * float(g.min()), 1e-10 * float(g.max()))
     decades = np.log10(100 * float(g.sum()) / low)

@@ -27,6 +27,10 @@ _LABEL = 18
 _NAME = 36
 _TARGETS_SHOWN = 4
 _NAME_BESIDE_TARGETS = 20
+_MEASURED = {
+    "rows": "measured on the rows",
+    "moments": "measured on the accumulated moments (the rows were not read again)",
+}
 _HELD_OUT = {"loo": "leave-one-out", "kfold": "cross-validation"}
 
 
@@ -45,13 +49,14 @@ def as_dict(fit: Fit) -> dict[str, Any]:
     -------
     dict
         ``objective``, ``rows``, ``rows_dropped``, ``observations``, ``sum_weights``, ``weights``,
-        ``standardize``, ``fit_intercept``; ``rule``, ``rule_text``, ``alphas`` (smallest, largest and
-        number of those tried), ``edge`` ("low", "high", "both" or None: where the optimum is not inside
-        them); ``features`` with name, mean and sd; ``targets`` with, for each, name, mean, sd, alpha
-        (sum scale), lambda (mean scale: α/Σw), score, df, r2, r2_cv, rss, cv_mse,
-        residual_standard_error, residual_df, intercept and ``coefficients`` (feature, coef,
-        standardized) by decreasing size of the standardised coefficient; ``certificate``; ``solver``,
-        ``solver_reason``; ``status`` with name and message.
+        ``standardize``, ``fit_intercept``; ``rule``, ``rule_text``; ``alphas``: smallest, largest and
+        number of those tried; ``edge``: "low", "high" or "both" where the optimum is not inside them,
+        else None; ``columns`` of the table with name and kind (None for a model of arrays);
+        ``features`` with name, mean and sd; ``targets``, each with name, mean, sd, alpha (sum scale),
+        lambda (mean scale, α/Σw), score, df, r2, r2_cv, rss, cv_mse, residual_standard_error,
+        residual_df, intercept and ``coefficients`` (feature, coef, standardized) by decreasing size of
+        the standardised one; ``certificate``; ``solver``, ``solver_reason``; ``status`` with name and
+        message.
     """
     certificate = fit.certificate
     features = zip(fit.feature_names, fit.feature_means, fit.feature_scales, strict=True)
@@ -68,6 +73,7 @@ def as_dict(fit: Fit) -> dict[str, Any]:
         "rule_text": fit.rule_text,
         "alphas": _alphas(fit),
         "edge": _edge(fit),
+        "columns": _columns(fit),
         "features": [{"name": n, "mean": _number(m), "sd": _number(s)} for n, m, s in features],
         "targets": [_target(fit, t) for t in range(len(fit.target_names))],
         "certificate": {
@@ -105,8 +111,9 @@ def as_text(fit: Fit, *, most: int | None = 30) -> str:
     parts.append(_coefficients(facts, most) if one else _targets(facts))
     if not one:
         parts.append(_coefficients_by_target(fit, most))
-    if fit.status:
-        parts.append("\n".join(_wrap(f"Note: {s.value}", "") for s in fit.status))
+    notes = [s for s in fit.status if s is not Status.MOMENTS_ONLY]  # the line "Optimality" says it already
+    if notes:
+        parts.append("\n".join(_wrap(f"Note: {s.value}", "") for s in notes))
     return "\n\n".join(parts)
 
 
@@ -158,6 +165,13 @@ def _weights(fit: Fit) -> str:
     return "counts" if fit.n_observations == fit.sum_weights else "precisions"
 
 
+def _columns(fit: Fit) -> list[dict[str, str]] | None:
+    """Name the table's columns behind the features; None for a model of arrays."""
+    if fit.encoder is None:
+        return None
+    return [{"name": c["name"], "kind": c["kind"]} for c in fit.encoder.to_dict()["columns"]]
+
+
 def _alphas(fit: Fit) -> dict[str, Any] | None:
     if fit.path.score is None:
         return None
@@ -191,11 +205,10 @@ def _facts(facts: dict[str, Any]) -> str:
     lines.append(("Features", _features_text(facts)))
     if facts["weights"] != "none":
         lines.append(("Weights", _weights_text(facts)))
-    lines += [("Penalty", _penalty_text(facts)), ("Chosen by", _chosen_text(facts))]
+    lines += [("Penalty", _penalty_text(facts)), ("Chosen by", facts["rule_text"])]
     if len(facts["targets"]) == 1:
         lines += _quality(facts)
-    where = {"rows": "measured on the rows", "moments": "measured on the accumulated moments"}
-    measured = where.get(certificate["measured_on"], certificate["measured_on"])
+    measured = _MEASURED.get(certificate["measured_on"], certificate["measured_on"])
     lines += [
         ("Condition", f"{_or_none(certificate['condition'], '.2g')} (penalised, columns scaled)"),
         ("Optimality", f"residual {_or_none(certificate['residual'], '.1e')}, {measured}"),
@@ -213,6 +226,9 @@ def _rows_text(facts: dict[str, Any]) -> str:
 def _features_text(facts: dict[str, Any]) -> str:
     constant = [f["name"] for f in facts["features"] if f["sd"] == 0]
     text = f"{len(facts['features']):,}"
+    columns = facts["columns"] or []
+    if texts := sum(column["kind"] == "string" for column in columns):
+        text += f" from {len(columns):,} columns, {texts:,} of them text (one feature for each value)"
     if constant:
         shown = ", ".join(_printable(n, _NAME) for n in constant[:3])
         rest = f" and {len(constant) - 3:,} more" if len(constant) > 3 else ""
@@ -233,20 +249,6 @@ def _penalty_text(facts: dict[str, Any]) -> str:
         return f"one α for each target, {min(alphas):.5g} to {max(alphas):.5g} (sum scale)"
     text = f"α = {alphas[0]:.5g} (sum scale), λ = {facts['targets'][0]['lambda']:.5g} (mean scale)"
     return text + (", on standardised columns" if facts["standardize"] else ", on the columns as they are")
-
-
-def _chosen_text(facts: dict[str, Any]) -> str:
-    tried = facts["alphas"]
-    if tried is None:
-        return str(facts["rule_text"])
-    grid = f"the {tried['number']} values tried, {tried['smallest']:.5g} to {tried['largest']:.5g}"
-    edge = {
-        None: f"inside {grid}",
-        "low": f"at the LOW EDGE of {grid}",
-        "high": f"at the HIGH EDGE of {grid}",
-        "both": f"at an EDGE of {grid}, for some targets",
-    }
-    return f"{facts['rule_text']}; optimum {edge[facts['edge']]}"
 
 
 def _quality(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -26,9 +26,9 @@ def all_finite(values: Array) -> bool:
         return bool(np.isfinite(values @ np.ones(values.shape[1])).all())
 
 
-def refused(table: Table, columns: Sequence[str], missing: str) -> InputError:
+def refused(table: Table, columns: Sequence[str], missing: str, targets: Sequence[str] = ()) -> InputError:
     """Return the error that counts what the policy refuses in these columns, over the whole table."""
-    absent, infinite = census(table, columns)
+    absent, infinite = census(table, [*targets, *columns])
     parts = []
     if infinite:
         parts.append(
@@ -36,11 +36,17 @@ def refused(table: Table, columns: Sequence[str], missing: str) -> InputError:
             "values with a query (--sql, sql=)."
         )
     if absent and missing == "error":
-        parts.append(
-            f"There are missing values in {_counted(absent)}. Put in the mean of the feature (--missing "
-            "mean, missing='mean'), leave out the rows (--missing drop, missing='drop'), or leave out the columns."
-        )
+        parts.append(f"There are missing values in {_counted(absent)}. {_remedy(set(absent) - {*targets})}")
     return InputError(" ".join(parts))
+
+
+def _remedy(features: set[str]) -> str:
+    if not features:
+        return "Leave out the rows without a target (--missing drop, missing='drop')."
+    return (
+        "Put in the mean of the feature (--missing mean, missing='mean'), leave out the rows "
+        "(--missing drop, missing='drop'), or leave out the columns (--drop, drop=)."
+    )
 
 
 def _counted(counts: Mapping[str, int], most: int = 8) -> str:

@@ -233,8 +233,8 @@ class Encoder:
             if table.kinds[name] == "other":
                 raise InputError(
                     f"Column '{name}' holds {table.schema.field(name).type} values, which cannot be a "
-                    f"feature. Leave it out (--drop {name}, drop=['{name}']), or take numbers out of it with a query "
-                    "(--sql, sql=)."
+                    f"feature. Leave it out (--drop {name}, drop=['{name}']), or take numbers out of it with "
+                    "a query (--sql, sql=)."
                 )
         levels = table.levels([name for name in features if table.kinds[name] == "string"])
         columns = tuple(Column(name, table.kinds[name], tuple(levels.get(name, ()))) for name in features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ def open_table(data: Any, *, sql: str | None = None) -> Table:
 
     Parameters
     ----------
-    data : str, path, DataFrame, or DuckDB relation
+    data : str, path, DataFrame, mapping or DuckDB relation
         - a CSV, Parquet or JSON-lines file, or a glob such as ``"sales/*.parquet"`` (read in
           the order of the names; the files need the same columns);
         - a DuckDB or SQLite database, ``"shop.duckdb"`` or ``"shop.duckdb::orders"``;
         - a query: text that starts with SELECT, WITH or FROM;
-        - a pandas, Polars or Arrow table, or anything that narwhals or the Arrow C stream reads;
+        - a pandas, Polars or Arrow table, a mapping of names to columns, or
+          anything that narwhals or the Arrow C stream reads;
         - a DuckDB relation.
     sql : str, optional
         A query run on the data, which it calls ``data``; in a database, its own table names.
@@ -132,7 +134,7 @@ def _open_file(path: Path) -> Table:
     if name.endswith(_PARQUET) or start[:4] == b"PAR1":
         from elltwo.data.parquet import ParquetTable
 
-        return ParquetTable(path, f"'{path}'")
+        return ParquetTable(path)
     from elltwo.data.query import csv_table, json_table
 
     if name.endswith(_JSON) or (not name.endswith(_CSV) and start.lstrip().startswith((b"{", b"["))):
@@ -150,8 +152,9 @@ def _open_object(data: Any, sql: str | None) -> Table:
 
 
 def _object_table(data: Any) -> Table:
-    kind = f"{type(data).__module__.partition('.')[0]} {type(data).__name__}"
-    if type(data).__module__.startswith(("duckdb", "_duckdb")):
+    package = type(data).__module__.partition(".")[0]
+    kind = type(data).__name__ if package == "builtins" else f"{package} {type(data).__name__}"
+    if package in ("duckdb", "_duckdb"):
         from elltwo.data.query import relation_table
 
         return relation_table(data)
@@ -170,12 +173,17 @@ def _arrow(data: Any, kind: str) -> Any:
     """Return a DataFrame as an Arrow table, without a copy where its memory allows."""
     if isinstance(data, pa.Table):
         return data
+    if isinstance(data, Mapping):
+        return pa.table({str(name): column for name, column in data.items()})
     import narwhals as nw
 
-    refuse_repeats(f"the {kind}", [str(column) for column in getattr(data, "columns", ())])
-    frame = nw.from_native(data, pass_through=True)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
+    try:
+        frame = nw.from_native(data, pass_through=True)
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect()
+    except nw.exceptions.DuplicateError:
+        refuse_repeats(f"the {kind}", [str(column) for column in data.columns])
+        raise
     if isinstance(frame, nw.DataFrame):
         return frame.to_arrow()
     if hasattr(data, "__arrow_c_stream__"):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from elltwo.data.columns import is_text
-from elltwo.data.reading import BATCH_ROWS, Table, ahead, no_rows
+from elltwo.data.reading import BATCH_ROWS, Table, ahead, no_rows, sentence
 from elltwo.errors import InputError
 
 # Decoded bytes of the row groups that are read at once. Two such pieces are alive at a time.
@@ -24,7 +24,7 @@ class ParquetTable(Table):
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-        self._name = name or str(path)
+        self._name = name or f"'{path}'"
         with self._open() as file:
             schema, n_rows = file.schema_arrow, file.metadata.num_rows
         if not n_rows:
@@ -86,6 +86,6 @@ def _width(type_: Any) -> int:
 def _unreadable(name: str, error: Exception) -> InputError:
     cause = str(error).splitlines()[0].rstrip(".")
     return InputError(
-        f"'{name}' cannot be read as Parquet ({cause}). It may be truncated, damaged or another format; "
+        f"{sentence(name)} cannot be read as Parquet ({cause}). It may be truncated, damaged or another format; "
         "write or download it again."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from elltwo.data.parquet import ParquetTable
-from elltwo.data.reading import BATCH_ROWS, ArrowTable, Parts, Table, no_rows, refuse_repeats
+from elltwo.data.reading import BATCH_ROWS, ArrowTable, Parts, Table, no_rows, refuse_repeats, sentence
 from elltwo.data.spool import spooled
 from elltwo.errors import InputError, did_you_mean, name_some
 
@@ -60,10 +61,9 @@ class QueryTable(Table):
 
 def connect(database: str = ":memory:") -> Any:
     """Open DuckDB, a stored database read-only; a query sees data and files, never our variables."""
-    with _explained(database):
-        return duckdb.connect(
-            database, read_only=database != ":memory:", config={"python_enable_replacements": False}
-        )
+    stored = database != ":memory:"
+    with _explained(f"'{database}'"):
+        return duckdb.connect(database, read_only=stored, config={"python_enable_replacements": False})
 
 
 def quoted(name: str) -> str:
@@ -104,7 +104,7 @@ def csv_table(path: Path) -> Table:
     options = {"nullstr": f"[{words}]", **_sample(path)}
     with _explained(name):
         sniffed = connection.sql(f"FROM {_reader('sniff_csv', path, options)}")
-        found = dict(zip(sniffed.columns, sniffed.fetchone(), strict=True))
+        found = dict(zip(sniffed.columns, sniffed.fetchall()[0], strict=True))
     _check_shape(path, found)
     read = found["Prompt"].removeprefix("FROM ").removesuffix(";")
     widened = read if _sample(path) else _widened(read)
@@ -124,7 +124,9 @@ def _lines(path: Path) -> TextIO:
 def _check_shape(path: Path, found: dict[str, Any]) -> None:
     """Refuse what the sniffer would pass over: ragged rows, skipped lines, repeated names."""
     with _lines(path) as file:
-        first = file.readline()
+        first = next((line for line in file if line.strip()), None)
+    if first is None:
+        raise InputError(f"'{path}' holds blank lines only. Check that it was written completely.")
     delimiter = found["Delimiter"]
     if delimiter not in first:
         delimiter = max(_DELIMITERS, key=first.count)
@@ -138,14 +140,15 @@ def _check_shape(path: Path, found: dict[str, Any]) -> None:
 
 def _refuse_ragged(path: Path, delimiter: str) -> None:
     with _lines(path) as file:
-        rows = csv.reader(file, delimiter=delimiter)
+        reader = csv.reader(file, delimiter=delimiter)
+        rows = (row for row in reader if row)
         header = next(rows)
         for row in rows:
-            if row and len(row) != len(header):
+            if len(row) != len(header):
                 raise InputError(
-                    f"Line {rows.line_num} of '{path}' has {len(row)} fields and its first line has {len(header)}. "
-                    "Every row needs one field per column name: mend that line, remove lines above the header, "
-                    "or put text that contains the delimiter between double quotes."
+                    f"Line {reader.line_num} of '{path}' has {len(row)} fields and its first line has "
+                    f"{len(header)}. Every row needs one field per column name: mend that line, remove lines "
+                    "above the header, or put text that contains the delimiter between double quotes."
                 )
 
 
@@ -271,12 +274,31 @@ def _reason(name: str, text: str) -> InputError:
             f"Line {line[1]} of {name} has {fields[2]} fields where {fields[1]} were expected. Mend that "
             "line, or put text that contains the delimiter between double quotes."
         )
+    if malformed := re.search(r'Malformed JSON in file "(.+)", at byte', text):
+        return _broken_json(Path(malformed[1]))
     told = " ".join(islice(_told(text), 3)).rstrip(".")
+    if not name.startswith("'"):
+        return InputError(f"{sentence(name)} failed: {told}. Correct it, or the data it reads.")
     place = f" (line {line[1]})" if line else ""
     return InputError(
-        f"{name} cannot be read{place}: {told}. Correct the data or the query; a query can also say how to "
-        "read a file (--sql \"SELECT * FROM read_csv('FILE', …)\")."
+        f"{name} cannot be read{place}: {told}. Correct the data, or say how to read them with a query, such as "
+        "SELECT * FROM read_csv('FILE', …)."
     )
+
+
+def _broken_json(path: Path) -> InputError:
+    """Return the error for JSON that cannot be parsed, with the first line at fault."""
+    with _lines(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                json.loads(line or "null")
+            except ValueError as error:
+                place = f"{error}".partition(": line")[0]
+                return InputError(
+                    f"Line {number} of '{path}' is not valid JSON ({place}). Mend that line; JSON lines hold "
+                    "one complete object each."
+                )
+    return InputError(f"'{path}' is not valid JSON. Write it again, one complete object per line.")
 
 
 def _told(text: str) -> Iterable[str]:

@@ -72,8 +72,9 @@ class Table(ABC):
         for name in names:
             if name not in self.kinds:
                 raise InputError(
-                    f"The {role} '{name}' is not a column of {self.name}.{did_you_mean(str(name), self.columns)}"
-                    f" Its columns are {name_some(self.columns, most=12)}."
+                    f"The {role} '{name}' is not a column of {self.name}."
+                    f"{did_you_mean(str(name), self.columns)} "
+                    f"Its columns are {name_some(self.columns, most=12)}."
                 )
 
     def example(self, column: str) -> Any:
@@ -101,8 +102,8 @@ class Table(ABC):
                     raise InputError(
                         f"Column '{column}' has more than {most:,} different text values, and each would "
                         f"become a feature. If it names rows, leave it out (--drop {column}, "
-                        f"drop=['{column}']); otherwise group its values with a query (--sql, sql=). If it should hold numbers, "
-                        f"look for values that are not, such as '{next(iter(count))}'."
+                        f"drop=['{column}']); otherwise group its values with a query (--sql, sql=). If it "
+                        f"should hold numbers, look for values that are not, such as '{next(iter(count))}'."
                     )
         return {column: dict(sorted(count.items())) for column, count in counts.items()}
 
@@ -143,7 +144,7 @@ def _common_schema(parts: Sequence[Table]) -> Any:
     for part in parts[1:]:
         if apart := set(fields).symmetric_difference(part.columns):
             raise InputError(
-                f"'{part.name}' and '{parts[0].name}' differ in the columns {name_some(sorted(apart))}; "
+                f"{part.name} and {parts[0].name} differ in the columns {name_some(sorted(apart))}; "
                 "files read together need the same columns. Match fewer files, or combine them with a query."
             )
         for field in part.schema:
@@ -161,7 +162,7 @@ def _common_field(first: Any, second: Any, name: str) -> Any:
     if pa.types.is_null(first.type) or pa.types.is_null(second.type):
         return second if pa.types.is_null(first.type) else first
     raise InputError(
-        f"Column '{first.name}' holds {second.type} values in '{name}' and {first.type} values in the files "
+        f"Column '{first.name}' holds {second.type} values in {name} and {first.type} values in the files "
         "before it. Make them the same, or convert them with a query (--sql, sql=)."
     )
 
@@ -170,14 +171,23 @@ def refuse_repeats(name: str, columns: Sequence[str]) -> None:
     """Raise InputError if two columns have the same name."""
     if repeated := [column for column, n in Counter(columns).items() if n > 1]:
         raise InputError(
-            f"{name} has several columns named {name_some(repeated)}, and a model knows its columns by name. "
+            f"{sentence(name)} has several columns named {name_some(repeated)}, and a model knows its columns by name. "
             "Rename them so that each name is there once."
         )
 
 
 def no_rows(name: str) -> InputError:
     """Return the error for a table without rows."""
-    return InputError(f"{name} has column names but no rows. Check that the right data were given.")
+    return InputError(f"{sentence(name)} has column names but no rows. Check that the right data were given.")
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital first letter, to start a sentence with.
+
+    >>> sentence("the query"), sentence("'t.csv'")
+    ('The query', "'t.csv'")
+    """
+    return text[:1].upper() + text[1:]
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

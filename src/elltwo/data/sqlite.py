@@ -22,7 +22,8 @@ from elltwo.data.spool import spooled
 from elltwo.errors import InputError
 
 _TABLES = (
-    "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%' ORDER BY name"
+    "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+    "AND name NOT LIKE 'sqlite_%' ORDER BY name"
 )
 _DATE = (
     "({c} GLOB '????-??-??' OR {c} GLOB '????-??-??[ T]??:??:??' OR {c} GLOB '????-??-??[ T]??:??:??.*')"

@@ -154,7 +154,7 @@ class TableSource(BlockwiseSource):
         if all_finite(out):
             return stop - start
         kept = self._kept(out)
-        rows = np.count_nonzero(kept)
+        rows = int(kept.sum())
         out[:, :rows] = out[:, kept]
         return rows
 
@@ -166,8 +166,7 @@ class TableSource(BlockwiseSource):
                 self._table, [*self.target_names, *self._encoder.column_names], self._encoder.missing
             )
         self._encoder.settle(X, self._table)
-        kept: Array = ~np.isnan(out).any(axis=0)
-        return kept
+        return np.asarray(~np.isnan(out).any(axis=0))
 
     def _block(self, buffer: Array, start: int) -> Block:
         p, T = self.n_features, self.n_targets
@@ -263,8 +262,9 @@ def _require_numbers(table: Table, names: Sequence[str], role: str) -> None:
     for name in names:
         if table.kinds[name] not in ("number", "boolean"):
             raise InputError(
-                f"The {role} '{name}' must hold numbers and holds {table.schema.field(name).type} values, such "
-                f"as {table.example(name)!r}. Name another column, or convert it with a query (--sql, sql=)."
+                f"The {role} '{name}' must hold numbers and holds {table.schema.field(name).type} values, "
+                f"such as {table.example(name)!r}. Name another column, or convert it with a query "
+                "(--sql, sql=)."
             )
 
 

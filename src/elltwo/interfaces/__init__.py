@@ -1,1 +1,1 @@
-"""Thin layers that translate the calls of scikit-learn or a shell into elltwo's; no mathematics lives here."""
+"""Thin layers that translate calls of scikit-learn or of a shell into ours; no mathematics lives here."""

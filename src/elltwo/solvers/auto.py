@@ -35,8 +35,8 @@ class Look:
 
     @property
     def wide(self) -> bool:
-        """Whether there are more features than rows, and the rows fit in memory."""
-        return self.n is not None and self.p > self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
+        """Whether there are at least as many features as rows, and the rows fit in memory."""
+        return self.n is not None and self.p >= self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Choice:
 
 
 AUTO = (
-    Choice("more features than rows", lambda p: p.wide, DualSolver(), "more features than rows: n x n is smaller"),
+    Choice("no more rows than features", lambda p: p.wide, DualSolver(), "no more rows than features: n x n is smaller"),
     Choice("one alpha", lambda p: p.one_alpha, CholeskySolver(), "one alpha needs one Cholesky factorisation"),
     Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
 )

@@ -133,6 +133,16 @@ class DualState(Spectral):
     left: Array | None = None
     fixed: Array | None = None
     y: Array | None = None
+    form: QuadraticForm | None = None
+
+    def solve(self, rhs: Array, alpha: Array) -> Array:
+        """Return (G + α_t P)⁻¹ rhs_t; off the range of B this is P⁻¹ rhs/α, if every feature is penalised."""
+        assert self.form is not None
+        inside = super().solve(rhs, alpha)
+        if not np.all(self.d > 0) or np.any(self.form.d == 0) or np.any(alpha <= self.floor):
+            return inside
+        rest = rhs - self.form.apply(self.basis @ (self.basis.T @ rhs))
+        return inside + self.form.inverse(rest) / alpha
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
         """Yield residuals and divisors without cancellation: both as sums over U of α/(g + α).
@@ -147,7 +157,7 @@ class DualState(Spectral):
         w = self.statistic.w  # type: ignore[attr-defined]
         root, positive = np.sqrt(np.where(w > 0, w, 1.0)), w > 0
         spare = int(positive.sum()) - U.shape[1] - Q.shape[1]
-        factor = 1.0 / (self.g[self.d > 0] + alphas[:, None])
+        factor = self._shrink(alphas)[:, self.d > 0]
         keep = U**2 @ factor.T
         scale = 1.0 / np.maximum(alphas, np.finfo(np.float64).tiny)
         if spare > 0:
@@ -185,7 +195,8 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
         g, U = eigh_descending(scaled @ scaled.T)
     largest = float(g[0]) if len(g) else 0.0
     room = int(np.count_nonzero(root)) - fixed.shape[1]
-    keep = g > rank_cutoff(max(scaled.shape), largest, squared=not rows.exact)
+    floor = rank_cutoff(max(scaled.shape), largest, squared=not rows.exact)
+    keep = g > floor
     keep[max(room, 0) :] = False
     g, U = g[keep], U[:, keep]
     vectors = right[keep].T if rows.exact else scaled.T @ (U / np.sqrt(g))
@@ -202,11 +213,12 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
         cross=np.sqrt(size)[:, None] * along,
         rss0=np.sum(outside**2, axis=0) if spare > 0 else np.zeros(y.shape[1]),
         smallest=float(g[-1]) if len(g) else 0.0,
-        deficient=bool(len(g) < min(room, len(split.held)) or own.shape[1] < len(split.free)),
+        floor=floor,
         condition_limit=np.inf if rows.exact else 1e-2 / ROUNDOFF,
         left=U,
         fixed=fixed,
         y=y,
+        form=form,
     )
 
 

@@ -175,21 +175,22 @@ class OrthogonalState(Spectral):
         through = own @ (projection.T @ turned[:, split.held])
         rest = turned[:, split.held] - projection @ (projection.T @ turned[:, split.held])
         left, s, right = np.linalg.svd(rest / split.root, full_matrices=False)
-        keep = s**2 > rank_cutoff(max(rows.shape), float(s[0] ** 2) if len(s) else 0.0, squared=False)
-        g = np.concatenate([np.ones(own.shape[1]), s[keep] ** 2])
-        directions = np.hstack([projection, left[:, keep]])
+        floor = rank_cutoff(max(rows.shape), float(s[0] ** 2) if len(s) else 0.0, squared=False)
+        seen = s**2 > floor
+        g = np.concatenate([np.ones(own.shape[1]), np.where(seen, s**2, 0.0)])
+        directions = np.hstack([projection, left * seen])
         along = directions.T @ qy
         beyond = qy - directions @ along
         return cls(
             statistic=statistic,
             centre=centre,
-            basis=split.basis(own, through, right[keep].T),
+            basis=split.basis(own, through, right.T),
             g=g,
-            d=np.concatenate([np.zeros(own.shape[1]), np.ones(int(keep.sum()))]),
+            d=np.concatenate([np.zeros(own.shape[1]), np.ones(len(s))]),
             cross=np.sqrt(g)[:, None] * along,
             rss0=rss + np.sum(beyond**2, axis=0),
-            smallest=float(s[keep][-1] ** 2) if keep.any() else 0.0,
-            deficient=bool(not keep.all() or own.shape[1] < len(split.free)),
+            smallest=float(s[seen][-1] ** 2) if seen.any() else 0.0,
+            floor=floor,
             condition_limit=np.inf,
             R=rows,
             qy=qy,

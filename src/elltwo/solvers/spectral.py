@@ -48,15 +48,15 @@ class Spectral:
         Whether the rows are centred (an intercept is fitted).
     basis : array, shape (p, k)
     g, d : arrays, shape (k,)
+        g is exactly 0 in directions that the data do not tell from rounding noise.
     cross : array, shape (k, T)
-        c̃ = Bᵀc.
+        c̃ = Bᵀc, 0 where g is.
     rss0 : array, shape (T,)
         RSS of the unpenalised fit.
     smallest : float
-        Smallest penalised g, counting directions dropped as rounding noise as 0 where the
-        factorisation cannot tell small from zero; decides the condition.
-    deficient : bool
-        Whether directions were dropped.
+        Smallest penalised g that decides the condition: 0 where the factorisation cannot tell small from none.
+    floor : float
+        Level of rounding noise in g; at smaller alphas the directions with g = 0 are left alone.
     """
 
     statistic: Statistic
@@ -67,11 +67,24 @@ class Spectral:
     cross: Array
     rss0: Array
     smallest: float
-    deficient: bool
+    floor: float
     condition_limit: float = 1e-2 / ROUNDOFF
 
     def _shrink(self, alphas: Array) -> Array:
-        return 1.0 / (self.g + np.multiply.outer(alphas, self.d))
+        """Return 1/(g + αd), shape (A, k), with 0 for directions that are neither seen nor penalised."""
+        total = self.g + np.multiply.outer(alphas, self.d)
+        idle = (self.g == 0) & (total <= self.floor)
+        return np.where(idle, 0.0, 1.0 / np.where(idle, 1.0, total))
+
+    @property
+    def energy(self) -> Array:
+        """Return c̃²/g, shape (k, T): the sum of squares that each direction explains at α = 0."""
+        return self.cross**2 / np.where(self.g > 0, self.g, 1.0)[:, None]
+
+    @property
+    def rank(self) -> int:
+        """Number of directions in which the data speak."""
+        return int(np.count_nonzero(self.g))
 
     def coef(self, alphas: Array) -> Array:
         """Return θ(α), shape (A, p, T)."""
@@ -93,7 +106,7 @@ class Spectral:
     def rss(self, alphas: Array) -> Array:
         """Return RSS(0) + Σ (c̃²/g)(αd/(g + αd))²."""
         left = (np.multiply.outer(alphas, self.d) * self._shrink(alphas)) ** 2
-        return self.rss0 + left @ (self.cross**2 / self.g[:, None])
+        return self.rss0 + left @ self.energy
 
     def condition(self, alpha: float) -> float:
         """Return (g_max + α)/(g_min + α) over the penalised directions."""
@@ -138,21 +151,23 @@ def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
     reduced = (gram[np.ix_(held, held)] - projected.T @ projected) / split.root / split.root[:, None]
     g, vectors = eigh_descending(reduced)
     largest = float(g[0]) if len(g) else 0.0
-    keep = g > rank_cutoff(len(form.d), largest, squared=True)
+    floor = rank_cutoff(len(form.d), largest, squared=True)
+    seen = g > floor
     own_cross = own.T @ cross[free]
     held_cross = (cross[held] - through.T @ cross[free]) / split.root[:, None]
-    g = np.concatenate([np.ones(own.shape[1]), g[keep]])
-    c = np.vstack([own_cross, vectors[:, keep].T @ held_cross])
+    g = np.concatenate([np.ones(own.shape[1]), np.where(seen, g, 0.0)])
+    c = np.vstack([own_cross, np.where(seen[:, None], vectors.T @ held_cross, 0.0)])
+    explained = np.sum(c**2 / np.where(g > 0, g, 1.0)[:, None], axis=0)
     return Spectral(
         statistic=moments,
         centre=centre,
-        basis=split.basis(own, through, vectors[:, keep]),
+        basis=split.basis(own, through, vectors),
         g=g,
-        d=np.concatenate([np.zeros(own.shape[1]), np.ones(int(keep.sum()))]),
+        d=np.concatenate([np.zeros(own.shape[1]), np.ones(len(seen))]),
         cross=c,
-        rss0=np.maximum(yy - np.sum(c**2 / g[:, None], axis=0), ROUNDOFF**2 * yy),
-        smallest=float(g[own.shape[1] :].min()) if keep.all() and len(keep) else 0.0,
-        deficient=not keep.all() or own.shape[1] < len(free),
+        rss0=np.maximum(yy - explained, ROUNDOFF**2 * yy),
+        smallest=float(g[own.shape[1] :].min(initial=np.inf)),
+        floor=floor,
     )
 
 

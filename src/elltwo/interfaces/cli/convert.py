@@ -22,7 +22,7 @@ DIALECTS = (
 LOSSES = ("gaussian", "logistic", "poisson")
 
 
-def _list_dialects(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+def _list_dialects(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print every dialect with its objective for each loss, and stop."""
     if not wanted:
         return
@@ -35,7 +35,15 @@ def _list_dialects(ctx: click.Context, option: click.Parameter, wanted: bool) ->
     ctx.exit()
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  elltwo convert 1.0 --from sklearn --to mean --n 1000
+  elltwo convert 0.5 --from C --to glmnet --n 1000 --loss logistic
+  elltwo convert 25 --from sum --to glmnet --n 442 --y-std 77 --explain
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="Convert a penalty between tools.")
 @click.argument("value", type=float)
 @click.option("--from", "from_", type=click.Choice(DIALECTS), required=True, help="What VALUE is now.")
 @click.option("--to", type=click.Choice(DIALECTS), required=True, help="What it is to become.")
@@ -58,12 +66,6 @@ def convert(value: float, from_: str, to: str, loss: str, explain: bool, **quant
     """Convert the penalty strength VALUE from one tool's meaning to another's.
 
     With the converted value the second tool has the same optimal coefficients as the first.
-
-    \b
-    Examples:
-      elltwo convert 1.0 --from sklearn --to mean --n 1000
-      elltwo convert 0.5 --from C --to glmnet --n 1000 --loss logistic
-      elltwo convert 25 --from sum --to glmnet --n 442 --y-std 77 --explain
     """
     from elltwo.conventions import DIALECTS as dialects
     from elltwo.conventions import convert as convert_strength

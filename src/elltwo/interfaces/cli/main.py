@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -20,35 +18,36 @@ from elltwo.interfaces.cli.show import show
 COMMANDS = (fit, predict, show, convert, demo)
 
 
+EPILOG = """\b
+Examples:
+  elltwo demo
+  elltwo fit data.csv --target price -o model.safetensors
+  elltwo predict model.safetensors new.csv -o predictions.csv
+  elltwo fit --help
+
+\b
+Exit status:
+  0    done
+  2    something in the data or the options has to be changed; the message says what
+  130  interrupted
+"""
+
+
 @click.group(
     cls=Commands,
     commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="New here? Run `elltwo demo`. Help on a command: `elltwo fit --help`.",
+    epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="elltwo")
 def cli() -> None:
-    """L2 (ridge) regression: from a table to a tuned, certified model.
-
-    \b
-      elltwo fit data.csv --target price -o model.safetensors
-      elltwo predict model.safetensors new.csv -o predictions.csv
-      elltwo show model.safetensors
-
-    \b
-    Exit status: 0 done; 2 something in the data or the options has to be changed
-    (the message says what); 130 interrupted.
-    """
+    """L2 (ridge) regression: from a table to a tuned, certified model."""
 
 
 def main() -> None:
     """Run the program; a request to terminate removes half-written files first."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks α or λ shows ? instead of failing
             stream.reconfigure(errors="replace")
     cli(prog_name="elltwo")
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)

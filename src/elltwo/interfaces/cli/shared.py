@@ -7,13 +7,15 @@ import errno
 import glob
 import json
 import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
-from elltwo.errors import ElltwoError, InputError
+from elltwo.errors import ElltwoError, InputError, name_some
+from elltwo.files import check_writable
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UserError(click.ClickException):
@@ -33,8 +35,8 @@ class Commands(click.Group):
             raise UserError(str(error)) from error
         except MemoryError as error:
             raise UserError(
-                f"Not enough memory: {error or 'no detail is known'}. Memory grows with the square of the number of "
-                "features, and text columns make one for each level: leave columns out with --drop."
+                f"Not enough memory: {error or 'no detail is known'}. Memory grows with the square of the "
+                "number of features, and text columns make one for each value: leave columns out with --drop."
             ) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone, as in `elltwo show m | head`
@@ -54,15 +56,49 @@ def split_names(values: Sequence[str]) -> list[str] | None:
     return [name for name in names if name] or None
 
 
-def refuse_to_overwrite_input(output: str, data: Sequence[str]) -> None:
-    """Raise InputError if the output is one of the data files."""
-    for pattern in data:
-        for name in glob.glob(pattern) or [pattern]:
-            if Path(name).exists() and Path(output).exists() and os.path.samefile(name, output):
-                raise InputError(
-                    f"--output '{output}' is also the data file '{name}', which would be lost. "
-                    "Give another name."
-                )
+def one_table(data: Sequence[str], sql: str | None) -> tuple[str, str | None]:
+    """Return the data and the query for `open_table`; --sql may stand alone, with file names inside.
+
+    Raises
+    ------
+    click.UsageError
+        There are no data, or several arguments where one table is needed.
+    """
+    if len(data) > 1:
+        raise click.UsageError(
+            f"DATA is one argument, and {len(data)} were given: {name_some(data, most=3)}. If the shell "
+            "expanded a pattern, put the pattern between quotes: 'data/*.csv'."
+        )
+    if data:
+        return data[0], sql
+    if sql is None:
+        raise click.UsageError("DATA is missing: give a file, a quoted pattern, a query, or --sql.")
+    return sql, None
+
+
+def sql_option(command: F) -> F:
+    """Add --sql to a command."""
+    return click.option(
+        "--sql",
+        metavar="QUERY",
+        help="Query to run on DATA, which it calls data (a database: its own tables).",
+    )(command)
+
+
+def check_output(output: str, *inputs: str) -> None:
+    """Refuse an output that could not be written or is one of the inputs, before any work is done.
+
+    Raises
+    ------
+    InputError
+        The folder does not exist, or the output would replace the data or the model.
+    """
+    check_writable(output)
+    for text in inputs:
+        path = text.partition("::")[0]
+        for name in glob.glob(path) or [path]:
+            if os.path.exists(name) and os.path.exists(output) and os.path.samefile(name, output):
+                raise InputError(f"--output '{output}' would replace the input '{name}'. Give another name.")
 
 
 def echo_json(value: Any) -> None:

@@ -1,0 +1,235 @@
+"""`elltwo predict`: apply a saved model to a table, as a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from elltwo.errors import InputError, name_some
+from elltwo.files import replacing
+from elltwo.interfaces.cli.progress import Progress, progress
+from elltwo.interfaces.cli.shared import check_output, one_table, split_names, sql_option
+
+if TYPE_CHECKING:
+    from elltwo.data.encode import Encoder
+    from elltwo.data.reading import Table
+    from elltwo.results import Fit
+
+CHUNK_ROWS = 131_072
+"""Rows that are written at a time: also the size of a Parquet row group."""
+
+EXAMPLES = """\b
+Examples:
+  elltwo predict houses.safetensors new.csv -o predictions.csv
+  elltwo predict houses.safetensors 'new/*.parquet' --keep id,street -o predictions.parquet
+  elltwo predict houses.safetensors new.csv | head
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="Apply a saved model to a table.")
+@click.argument("model")
+@click.argument("data", nargs=-1)
+@click.option(
+    "-o", "--output", metavar="FILE", help="CSV or Parquet file to write; without it, CSV on stdout."
+)
+@click.option(
+    "--keep", multiple=True, metavar="COLS", help="Columns of DATA to carry along, a,b; repeatable."
+)
+@sql_option
+def predict(
+    model: str, data: tuple[str, ...], output: str | None, keep: tuple[str, ...], sql: str | None
+) -> None:
+    """Predict every row of the table DATA with the saved MODEL, in the order of the rows.
+
+    The columns are found by name. Text values that training did not see count as none of the known ones,
+    and their rows are reported. A row with missing values has an empty prediction if the model was fitted
+    with --missing drop.
+    """
+    source, sql = one_table(data, sql)
+    if output is not None:
+        _writer(output)
+        check_output(output, source, model)
+    from elltwo.data.opening import open_table
+    from elltwo.fitting import load
+
+    predictions = Predictions(load(model), open_table(source, sql=sql), split_names(keep) or [])
+    with progress("Predicting") as report:
+        if output is None:
+            write_csv(sys.stdout.buffer, predictions.chunks(report))
+        else:
+            with replacing(output) as file:
+                _writer(output)(file, predictions.chunks(report))
+    for line in predictions.remarks():
+        click.echo(line, err=True)
+    if output is not None:
+        click.echo(f"{predictions.rows:,} predictions written to {output}", err=True)
+
+
+class Predictions:
+    """The predictions of a model for a table, chunk by chunk, and what was noticed on the way.
+
+    Parameters
+    ----------
+    fit : Fit
+        The model; one that was fitted on arrays finds its features as columns of numbers.
+    table : Table
+        The rows.
+    keep : sequence of str
+        Columns of the table to carry along.
+
+    Raises
+    ------
+    InputError
+        A column to keep does not exist, or has the name of a column of predictions.
+    """
+
+    def __init__(self, fit: Fit, table: Table, keep: Sequence[str]) -> None:
+        table.require(keep, "column to keep")
+        self._fit = fit
+        self._table = table
+        self._keep = list(dict.fromkeys(keep))
+        self._names = [f"predicted_{name}" for name in fit.target_names]
+        if taken := set(self._keep) & set(self._names):
+            raise InputError(
+                f"{name_some(sorted(taken))} would be there twice: kept from the data, and as predictions. "
+                "Leave it out of --keep."
+            )
+        self.rows = 0
+        self.empty = 0
+        self.unseen: Counter[tuple[str, str]] = Counter()
+
+    def chunks(self, report: Progress | None = None) -> Iterator[Any]:
+        """Yield Arrow tables: the kept columns, then ``predicted_<target>`` for each target."""
+        import pyarrow as pa
+
+        waiting: list[Any] = []
+        for part in self._parts():
+            waiting.append(part)
+            self.rows += part.num_rows
+            if report is not None:
+                report(self.rows, self._table.n_rows)
+            if sum(p.num_rows for p in waiting) >= CHUNK_ROWS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know about the rows that were read."""
+        lines = []
+        if self.empty:
+            lines.append(f"{self.empty:,} rows lack a value and have an empty prediction.")
+        by_column: dict[str, Counter[str]] = {}
+        for (column, level), rows in self.unseen.items():
+            by_column.setdefault(column, Counter())[level] += rows
+        for column, levels in by_column.items():
+            rows, names = levels.total(), [name for name, _ in levels.most_common()]
+            lines.append(
+                f"Column '{column}' holds values that training did not see, in {rows:,} of the rows: "
+                f"{name_some(names)}. They count as none of the known values."
+            )
+        return lines
+
+    def _parts(self) -> Iterator[Any]:
+        import numpy as np
+        import pyarrow as pa
+
+        aside = _set_aside(self._table, self._keep)
+        schema = self._schema()
+        for X, unseen in _encoder(self._fit).blocks(aside):
+            self.unseen.update(unseen)
+            predicted = self._fit.decision(X)
+            self.empty += int(np.isnan(predicted).any(axis=1).sum())
+            arrays = [*aside.take(len(X)), *(pa.array(column, from_pandas=True) for column in predicted.T)]
+            yield pa.table(arrays, names=schema.names).cast(schema)
+
+    def _schema(self) -> Any:
+        """Return the columns to write; text in any of Arrow's encodings becomes plain text."""
+        import pyarrow as pa
+
+        fields = [
+            pa.field(name, pa.large_string() if kind == "string" else self._table.schema.field(name).type)
+            for name, kind in ((name, self._table.kinds[name]) for name in self._keep)
+        ]
+        return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self._names)])
+
+
+def _encoder(fit: Fit) -> Encoder:
+    """Return the model's encoder; a model of arrays reads columns of numbers by its feature names."""
+    from elltwo.data.encode import Column, Encoder
+
+    if isinstance(fit.encoder, Encoder):
+        return fit.encoder
+    return Encoder(tuple(Column(name, "number") for name in fit.feature_names), "error")
+
+
+def _set_aside(table: Table, keep: list[str]) -> Any:
+    """Return the table such that the kept columns of rows just read can be taken from it."""
+    from elltwo.data.reading import Table
+
+    class SetAside(Table):
+        def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+            for batch in table.batches(list(dict.fromkeys([*columns, *keep]))):
+                self.aside = batch.select(keep)
+                yield batch
+
+        def take(self, rows: int) -> list[Any]:
+            taken, self.aside = self.aside.slice(0, rows), self.aside.slice(rows)
+            return list(taken.columns)
+
+    return SetAside(table.name, table.schema, table.n_rows)
+
+
+def write_csv(file: BinaryIO, chunks: Iterator[Any]) -> None:
+    """Write Arrow tables as CSV with one header; a missing value is an empty field."""
+    import pyarrow as pa
+    from pyarrow.csv import CSVWriter, WriteOptions
+
+    first = next(chunks)
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(first.schema.names)
+    try:
+        writer = CSVWriter(file, first.schema, write_options=WriteOptions(include_header=False))
+    except pa.ArrowException as error:
+        raise InputError(
+            f"A column to keep has a type that CSV cannot hold ({error}). Leave it out of --keep, or write "
+            "Parquet: -o FILE.parquet."
+        ) from error
+    file.write(header.getvalue().encode())
+    with writer:
+        for chunk in chain([first], chunks):
+            writer.write_table(chunk)
+
+
+def write_parquet(file: BinaryIO, chunks: Iterator[Any]) -> None:
+    """Write Arrow tables as the row groups of one Parquet file."""
+    from pyarrow.parquet import ParquetWriter
+
+    first = next(chunks)
+    with ParquetWriter(file, first.schema) as writer:
+        for chunk in chain([first], chunks):
+            writer.write_table(chunk)
+
+
+WRITERS: dict[str, Callable[[BinaryIO, Iterator[Any]], None]] = {
+    ".csv": write_csv,
+    ".parquet": write_parquet,
+    ".pq": write_parquet,
+}
+
+
+def _writer(output: str) -> Callable[[BinaryIO, Iterator[Any]], None]:
+    suffix = Path(output).suffix.lower()
+    if suffix not in WRITERS:
+        raise InputError(
+            f"--output '{output}' does not say which format to write. End its name with .csv or .parquet."
+        )
+    return WRITERS[suffix]

@@ -1,0 +1,206 @@
+"""`Ridge`: scikit-learn's calls and shapes, with an alpha that chooses itself and a certificate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from elltwo.engine import fit_moments, fit_source, make_problem
+from elltwo.errors import InputError
+from elltwo.folds import DealtFolds
+from elltwo.interfaces.sklearn.linear import LinearEstimator
+from elltwo.moments import Moments, gather
+from elltwo.problem import explain_not_finite
+from elltwo.selection import KFold
+
+
+class Ridge(LinearEstimator):
+    """Linear regression with an L2 penalty, its weight chosen from the data.
+
+    Minimises Σ wᵢ(yᵢ − b − xᵢᵀθ)² + α(θ − θ₀)ᵀP(θ − θ₀), the objective of scikit-learn's `Ridge` when
+    P = I and θ₀ = 0. The intercept b is never penalised.
+
+    Parameters
+    ----------
+    alpha : float, array of shape (T,), str or rule, default "loo"
+        A number is used as it is, an array gives one per target. "loo", "gcv", "kfold", "reml", "aic",
+        "bic" or a rule object such as `LOO(alphas=…)` chooses it; without alphas the grid comes from the
+        data's spectrum and the optimum is refined between its points.
+    fit_intercept : bool, default True
+    standardize : bool, default False
+        Penalise the coefficients of standardised columns, P = diag(sⱼ²). Coefficients are on the
+        original scale all the same, and the data are not copied.
+    penalty : array of shape (p,) or (p, p), or penalty object, optional
+        Multipliers of the features (0 = unpenalised), or a Tikhonov matrix P.
+    prior : array of shape (p,), optional
+        θ₀, towards which the coefficients shrink.
+    alpha_per_target : bool, default False
+        Choose an alpha for each target rather than one for all.
+    alpha_scale : {"sum", "mean"}, default "sum"
+        "mean" reads α as the λ of MSE + λ‖θ‖², so that α = λ·Σw; `alpha_` is on the sum scale.
+    solver : {"auto", "spectral", "cholesky", "orthogonal", "dual"}, default "auto"
+    tol : float, default 1e-10
+        Largest relative error that iterative refinement leaves.
+    random_state : int or RandomState, optional
+        With `alpha="kfold"` (or `KFold` with an integer cv), rows are dealt to folds at random with this
+        seed instead of in consecutive parts. Nothing else is random.
+
+    Attributes
+    ----------
+    coef_ : array, shape (p,) or (T, p)
+    intercept_ : float or array, shape (T,)
+    alpha_ : float, or array (T,) with an alpha per target
+        On the sum scale.
+    path_ : Path
+        `alphas`, `coef`, `df` and `score` for every alpha tried.
+    fit_ : Fit
+        `summary()`, `certificate`, `status`, `solver`, `df`, `save(path)`.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from elltwo import Ridge
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 3))
+    >>> y = X @ [1.0, 2.0, 0.0] + 5 + 0.1 * rng.normal(size=100)
+    >>> Ridge().fit(X, y).coef_.round(1)
+    array([1., 2., 0.])
+    >>> Ridge(alpha=10.0).fit(X, y).fit_.certificate.digits > 12
+    True
+
+    References
+    ----------
+    Hoerl and Kennard (1970), "Ridge regression: biased estimation for nonorthogonal problems".
+    """
+
+    def __init__(
+        self,
+        alpha: Any = "loo",
+        *,
+        fit_intercept: bool = True,
+        standardize: bool = False,
+        penalty: Any = None,
+        prior: Any = None,
+        alpha_per_target: bool = False,
+        alpha_scale: str = "sum",
+        solver: str = "auto",
+        tol: float = 1e-10,
+        random_state: Any = None,
+    ) -> None:
+        self.alpha = alpha
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.penalty = penalty
+        self.prior = prior
+        self.alpha_per_target = alpha_per_target
+        self.alpha_scale = alpha_scale
+        self.solver = solver
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or table (pandas, Polars, Arrow), shape (n, p)
+        y : array, shape (n,) or (n, T)
+        sample_weight : array, shape (n,), optional
+            Integers are counts (3 = three observations), real numbers are precisions.
+        groups : array, shape (n,), optional
+            Group or time of each row, for splitters that need it.
+
+        Raises
+        ------
+        InputError
+            A ValueError that names the column or argument, the cause and the remedy.
+        """
+        source = self._source(X, y, sample_weight, groups)
+        self._forget()
+        fit = fit_source(source, self._rule(), solver=self.solver, **self._options())
+        return self._take(fit, one_alpha=self._one_alpha())
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Add a batch of rows; the coefficients are those of one fit on all batches so far.
+
+        Moments of the batches are merged, so nothing is approximate. Alpha is chosen anew by what
+        moments allow: a number, GCV, REML, AIC, BIC, or K-fold with batch i in fold i mod k. LOO needs
+        the rows, so GCV stands in for it and `fit_.status` says so. The first call after `fit` starts afresh.
+        """
+        first = not hasattr(self, "_atoms")
+        source = self._source(X, y, sample_weight, reset=first)
+        problem = make_problem(
+            source,
+            fit_intercept=self.fit_intercept,
+            standardize=self.standardize,
+            penalty=self.penalty,
+            prior=self.prior,
+        )
+        (moments,) = gather(problem.blocks(), counts=source.counts)
+        if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
+            raise explain_not_finite(source)
+        if first:
+            self._atoms: list[Moments] = []
+            self._n_batches = 0
+        elif moments.cross.shape[1] != self._atoms[0].cross.shape[1]:
+            raise InputError(
+                f"y has {moments.cross.shape[1]} target(s), but earlier batches had {self._atoms[0].cross.shape[1]}."
+            )
+        rule = self._rule()
+        slot = self._n_batches % _folds_of_batches(rule)
+        if slot < len(self._atoms):
+            self._atoms[slot] = self._atoms[slot].merge(moments)
+        else:
+            self._atoms.append(moments)
+        self._n_batches += 1
+        fit = fit_moments(
+            self._atoms,
+            rule,
+            feature_names=source.feature_names,
+            target_names=source.target_names,
+            **self._options(),
+        )
+        return self._take(fit, one_alpha=self._one_alpha())
+
+    def _forget(self) -> None:
+        """Drop the moments of earlier batches."""
+        for name in ("_atoms", "_n_batches"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "fit_intercept": self.fit_intercept,
+            "standardize": self.standardize,
+            "penalty": self.penalty,
+            "prior": self.prior,
+            "alpha_per_target": self.alpha_per_target,
+            "alpha_scale": self.alpha_scale,
+            "tol": self.tol,
+        }
+
+    def _one_alpha(self) -> bool:
+        return not self.alpha_per_target and (isinstance(self.alpha, str) or np.ndim(self.alpha) == 0)
+
+    def _rule(self) -> Any:
+        """Return alpha, with folds dealt at random if `random_state` says so."""
+        rule = KFold() if isinstance(self.alpha, str) and self.alpha == "kfold" else self.alpha
+        if self.random_state is None or not isinstance(rule, KFold) or not isinstance(rule.cv, (int, np.integer)):
+            return rule
+        state = self.random_state
+        seed = int(state) if isinstance(state, (int, np.integer)) else int(state.randint(2**31))
+        return replace(rule, cv=DealtFolds(int(rule.cv), seed))
+
+
+def _folds_of_batches(rule: Any) -> int:
+    """Return the number of folds that batches are dealt to, 1 for rules without folds."""
+    if not isinstance(rule, KFold):
+        return 1
+    k = rule.cv.n_splits if isinstance(rule.cv, DealtFolds) else rule.cv
+    if not isinstance(k, (int, np.integer)):
+        raise InputError("partial_fit puts batch i in fold i mod k, so KFold(cv=…) must be an integer here.")
+    return int(k)
