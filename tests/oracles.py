@@ -6,7 +6,8 @@ Everything here follows from the one objective
 
 by refitting, never by a shortcut formula. Arithmetic is `numpy.longdouble` (64-bit significand on
 x86, at least float64 elsewhere) with Householder QR of the augmented rows, so that the oracle's own error is
-far below that of a float64 solver; `ridge_exact` does the same in rational arithmetic.
+far below that of a float64 solver; `solve_exact` does the same in 60 decimal digits and `ridge_exact` in
+rational arithmetic.
 
 Shapes: n rows, p features, T targets, A alphas; leading axes "…" are a batch.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 
@@ -133,7 +135,7 @@ def solve(model: Model, alpha: Any, w: Any = None, y: Any = None) -> tuple[Array
     w = _long(model.w if w is None else w)
     X, y = _long(model.X), _long(model.y if y is None else y)
     n, p = X.shape
-    prior = np.zeros(p) if model.prior is None else model.prior
+    prior = _prior(model)
     alpha = _long(alpha)
     batch = np.broadcast_shapes(alpha.shape, w.shape[:-1])
     root_w = np.broadcast_to(np.sqrt(w), (*batch, n))[..., None]
@@ -153,6 +155,43 @@ def solve(model: Model, alpha: Any, w: Any = None, y: Any = None) -> tuple[Array
     if not pad:
         return coef, np.zeros((*batch, y.shape[1]), dtype=np.longdouble)
     return coef, solution[..., 0, :] - origin @ coef
+
+
+def solve_exact(model: Model, alpha: float) -> tuple[Array, Array]:
+    """Ridge by the normal equations in 60 digits, rounded once to long double: (p, T) and (T,)."""
+    with mpmath.workdps(60):
+        columns = [[mpmath.mpf(1)] * len(model.X)] * int(model.fit_intercept) + [_exact(c) for c in model.X.T]
+        w, P, pad = _exact(model.w), model.penalty_matrix(), int(model.fit_intercept)
+        weighted = [[u * v for u, v in zip(w, column, strict=True)] for column in columns]
+        A = mpmath.matrix([[mpmath.fdot(u, v) for v in columns] for u in weighted])
+        penalty = mpmath.matrix(len(columns), 1)
+        B = mpmath.matrix([[mpmath.mpf(0)] * pad + _exact(row) for row in P])
+        prior = mpmath.matrix([mpmath.mpf(0)] * pad + _exact(_prior(model)))
+        for i in range(len(P)):
+            penalty[i + pad] = mpmath.fdot(B[i, :], prior) * mpmath.mpf(float(alpha))
+            for j in range(len(columns)):
+                A[i + pad, j] += mpmath.mpf(float(alpha)) * B[i, j]
+        solution = np.empty((len(columns), model.y.shape[1]), dtype=np.longdouble)
+        for t in range(model.y.shape[1]):
+            y = _exact(model.y[:, t])
+            right = mpmath.matrix([mpmath.fdot(column, y) for column in weighted]) + penalty
+            solution[:, t] = [_rounded(v) for v in mpmath.lu_solve(A, right)]
+    return solution[pad:], solution[0] if pad else np.zeros(model.y.shape[1], dtype=np.longdouble)
+
+
+def _prior(model: Model) -> Array:
+    return np.zeros(model.X.shape[1]) if model.prior is None else model.prior
+
+
+def _exact(values: Any) -> list[Any]:
+    """Long doubles as multiprecision numbers, without rounding."""
+    high = np.asarray(values, dtype=np.float64)
+    return [mpmath.mpf(float(h)) + mpmath.mpf(float(v - h)) for h, v in zip(high, _long(values), strict=True)]
+
+
+def _rounded(value: Any) -> Any:
+    high = float(value)
+    return np.longdouble(high) + np.longdouble(float(value - high))
 
 
 def predictions(model: Model, coef: Array, intercept: Array) -> Array:
@@ -251,7 +290,7 @@ def reml(model: Model, alphas: Array) -> Array:
     penalised = np.diagonal(P) > 0
     root = _cholesky(P[np.ix_(penalised, penalised)])
     X, w = _long(model.X[keep]), _long(model.w[keep])
-    prior = np.zeros(X.shape[1]) if model.prior is None else model.prior
+    prior = _prior(model)
     y = _long(model.y[keep]) - (X @ prior)[:, None]
     if model.fit_intercept:
         # The origin of the columns does not matter here; near their mean least is rounded.
@@ -296,22 +335,19 @@ CRITERIA = {"loo": loo, "gcv": gcv, "reml": reml, "aic": aic, "bic": bic}
 def kkt_residual(model: Model, alpha: float, coef: Array, intercept: Array) -> float:
     """Backward error of the optimality condition, about u at a solution that is right to rounding.
 
-    gⱼ = Σ w(y − b − Xθ)zⱼ − αP(θ − θ₀)ⱼ relative to dⱼ·(‖y − ȳ‖ + Σ dₖ|θₖ| + √α·Σ|Bθ₀|), where BᵀB = P and
-    dⱼ² = ‖zⱼ‖² + αPⱼⱼ is the squared length of the j-th augmented column; and Σ w(y − b − Xθ) relative to
-    Σ w(|y| + |b| + Σ|xⱼθⱼ|).
+    gⱼ = Σ w(y − b − Xθ)zⱼ − αP(θ − θ₀)ⱼ relative to dⱼ·(‖y − ȳ‖ + Σ dₖ|θₖ| + √α·Σ|Bθ₀| + ‖|X||θ₀|‖), where
+    BᵀB = P and dⱼ² = ‖zⱼ‖² + αPⱼⱼ is the squared length of the j-th augmented column; and
+    Σ w(y − b − Xθ) relative to Σ w(|y| + |b| + Σ|xⱼθⱼ|).
     """
     w, B, theta = _long(model.w), model.penalty_root(), _long(coef)
-    prior = np.zeros(len(coef)) if model.prior is None else model.prior
+    prior = _prior(model)
     Z, y = _centred(model, model.X), _long(model.y)
     e = y - predictions(model, theta, _long(intercept))
     centred_e = _centred(model, y) - Z @ theta if model.fit_intercept else e
     g = Z.T @ (w[:, None] * centred_e) - _long(alpha) * B.T @ (B @ (theta - prior[:, None]))
     d = augmented_lengths(model, alpha)
-    size = (
-        np.sqrt(w @ _centred(model, y) ** 2)
-        + d @ np.abs(theta)
-        + np.sqrt(_long(alpha)) * np.abs(B @ prior).sum()
-    )
+    size = np.sqrt(w @ _centred(model, y) ** 2) * (1 + prior_size(model)) + d @ np.abs(theta)
+    size += np.sqrt(_long(alpha)) * np.abs(B @ prior).sum()
     worst = (np.abs(g) / np.where(d > 0, d, 1)[:, None] / size).max()
     if model.fit_intercept:
         terms = np.abs(y) + np.abs(_long(intercept)) + np.abs(_long(model.X)) @ np.abs(theta)
@@ -341,8 +377,18 @@ def condition(model: Model, alpha: float) -> float:
 
 
 def tolerance(model: Model, alpha: float, floor: float) -> float:
-    """Relative tolerance max(floor, SAFETY·u·κ): the forward error of a backward-stable least-squares fit."""
-    return max(floor, SAFETY * UNIT * condition(model, alpha))
+    """max(floor, SAFETY·u·(κ + ‖|X||θ₀|‖/‖y − ȳ‖)): the forward error of a backward-stable least-squares fit.
+
+    The second term is the rounding of Xθ₀, when a prior is taken off the target.
+    """
+    return max(floor, SAFETY * UNIT * (condition(model, alpha) + prior_size(model)))
+
+
+def prior_size(model: Model) -> float:
+    """‖|X||θ₀|‖/‖y − ȳ‖ of the worst target: how much the rounding u·|Xθ₀| matters."""
+    w = _long(model.w)
+    size = np.sqrt(w @ (np.abs(_long(model.X)) @ np.abs(_prior(model))) ** 2)
+    return float(size / np.sqrt(w @ _centred(model, model.y) ** 2).min())
 
 
 def coefficient_error(model: Model, alpha: float, coef: Array, reference: Array) -> float:

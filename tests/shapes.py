@@ -63,6 +63,23 @@ def _offset(rng: Rng) -> tuple[Array, Array]:
     return X, _response(rng, X)
 
 
+def _wide_badly_scaled(rng: Rng) -> tuple[Array, Array]:
+    X = rng.normal(size=(10, 14)) * 10.0 ** np.linspace(-6, 6, 14).round()
+    return X, _response(rng, X)
+
+
+def _wide_offset(rng: Rng) -> tuple[Array, Array]:
+    X = 1e6 + rng.normal(size=(9, 12))
+    return X, _response(rng, X)
+
+
+def _singleton_level(rng: Rng) -> tuple[Array, Array]:
+    """A level that is seen in one row only, whose leverage tends to 1."""
+    X = rng.normal(size=(25, 4))
+    X[:, 1] = np.arange(25) == 7
+    return X, _response(rng, X)
+
+
 def _near_collinear(rng: Rng) -> tuple[Array, Array]:
     X = rng.normal(size=(30, 4))
     X[:, 3] = X[:, 0] + 1e-4 * rng.normal(size=30)
@@ -84,6 +101,9 @@ _BUILDERS: dict[str, Callable[[Rng], tuple[Array, Array]]] = {
     "one_hot_and_constant": _one_hot_and_constant,
     "offset": _offset,
     "near_collinear": _near_collinear,
+    "wide_badly_scaled": _wide_badly_scaled,
+    "wide_offset": _wide_offset,
+    "singleton_level": _singleton_level,
 }
 
 SHAPES = tuple(_BUILDERS)

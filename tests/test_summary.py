@@ -35,7 +35,7 @@ def make_fit(p=4, targets=1, names=None, weights=None, rule="loo", status=(), **
         alpha=np.full(targets, alpha),
         df=np.full(targets, df),
         rule=rule,
-        rule_text="leave-one-out mean squared error" if rule == "loo" else "alpha was given",
+        rule_text="leave-one-out over 3 alphas; optimum inside the grid" if rule == "loo" else "given",
         path=Path(alphas, np.array([p, df, 0.1]), score, None, np.ones(targets, dtype=int)),
         certificate=Certificate(2e-16, "rows", 123.4, 13.6, 1),
         status=status,
@@ -126,29 +126,35 @@ def test_the_meaning_of_the_weights_is_said(weights, kind, words):
 
 
 @pytest.mark.parametrize(
-    ("status", "edge", "words"),
+    ("status", "edge"),
     [
-        ((), None, "optimum inside the 3 values tried"),
-        ((Status.EDGE_LOW,), "low", "at the LOW EDGE"),
-        ((Status.EDGE_HIGH,), "high", "at the HIGH EDGE"),
-        ((Status.EDGE_LOW, Status.EDGE_HIGH), "both", "at an EDGE"),
+        ((), None),
+        ((Status.EDGE_LOW,), "low"),
+        ((Status.EDGE_HIGH,), "high"),
+        ((Status.EDGE_LOW, Status.EDGE_HIGH), "both"),
     ],
 )
-def test_an_optimum_on_the_edge_is_reported(status, edge, words):
+def test_an_optimum_on_the_edge_is_reported(status, edge):
     fit = make_fit(status=status)
-    assert as_dict(fit)["edge"] == edge
+    facts = as_dict(fit)
+    assert facts["edge"] == edge
+    assert facts["status"] == [{"name": s.name, "message": s.value} for s in status]
     text = " ".join(as_text(fit).split())
-    assert words in text
-    for each in status:
-        assert f"Note: {each.value}" in text
+    assert [f"Note: {s.value}" in text for s in Status] == [s in status for s in Status]
+
+
+def test_where_optimality_was_measured_is_said_once():
+    certificate = Certificate(1e-15, "moments", 10.0, 14.0, 0)
+    text = as_text(make_fit(certificate=certificate, status=(Status.MOMENTS_ONLY,)))
+    assert text.count("moments") == 1
+    assert "measured on the accumulated moments (the rows were not read again)" in " ".join(text.split())
 
 
 def test_a_given_alpha_has_no_grid():
     fit = make_fit(rule="fixed")
     assert as_dict(fit)["alphas"] is None
     text = as_text(fit)
-    assert "alpha was given" in text
-    assert "optimum" not in text
+    assert "Chosen by         given\n" in text
     assert "leave-one-out" not in text
 
 
@@ -160,7 +166,15 @@ def test_the_text_shows_both_scales_in_aligned_columns():
     assert [row.split()[0] for row in rows][-1] == "(intercept)"
     assert len({row.index(".") for row in rows}) == 1
     assert all(len(line) <= WIDTH for line in lines)
-    for word in ("Objective", "60 used, 3 dropped", "α = 7.5 ", "λ = 0.125 ", "13.6 expected", "spectral"):
+    for word in (
+        "Objective",
+        "leave-one-out over 3 alphas; optimum inside",
+        "60 used, 3 dropped",
+        "α = 7.5 ",
+        "λ = 0.125 ",
+        "13.6 expected",
+        "spectral",
+    ):
         assert word in text
 
 
@@ -198,3 +212,19 @@ def test_constant_columns_are_named():
     scales = fit.feature_scales.copy()
     scales[2] = 0.0
     assert "of which constant, coefficient 0: x2" in as_text(replace(fit, feature_scales=scales))
+
+
+class Columns:
+    """The part of an encoder that the summary reads."""
+
+    feature_names = ("area", "town=Bonn", "town=Ulm", "built")
+
+    def to_dict(self):
+        kinds = {"area": "number", "town": "string", "built": "date"}
+        return {"columns": [{"name": n, "kind": k, "levels": [], "means": []} for n, k in kinds.items()]}
+
+
+def test_the_columns_behind_the_features_are_said():
+    fit = make_fit(names=Columns.feature_names, encoder=Columns())
+    assert [c["name"] for c in as_dict(fit)["columns"]] == ["area", "town", "built"]
+    assert "4 from 3 columns, 1 of them text" in as_text(fit)

@@ -64,6 +64,25 @@ def triangular_factor(rows: Array) -> Array:
     return np.triu(qr[:k])
 
 
+def accurate_svd(matrix: Array) -> tuple[Array, Array, Array]:
+    """Return (U, s, Vᵀ) of any matrix by one-sided Jacobi rotations, thin.
+
+    Small singular values of a matrix with badly scaled columns keep their digits, which the usual
+    bidiagonalisation loses (Drmač and Veselić, 2008, "New fast and accurate Jacobi SVD algorithm").
+    """
+    m, k = matrix.shape
+    if m < k:
+        left, s, right = accurate_svd(matrix.T)
+        return right.T, s, left.T
+    if k == 0:
+        return np.zeros((m, 0)), np.zeros(0), np.zeros((0, 0))
+    s, left, right, scale, _, info = lapack.dgejsv(matrix, joba=2, jobu=0, jobv=0, jobr=0, jobt=0, jobp=0)
+    if info != 0:
+        left, s, transposed = np.linalg.svd(matrix, full_matrices=False)
+        return left, s, transposed
+    return left, s * (scale[0] / scale[1]), right.T
+
+
 def solve_upper(R: Array, rhs: Array, *, transposed: bool = False) -> Array:
     """Return R⁻¹ rhs (or R⁻ᵀ rhs) for upper triangular R without zeros on its diagonal."""
     solution, _ = lapack.dtrtrs(R, rhs, lower=0, trans=int(transposed))

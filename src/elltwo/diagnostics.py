@@ -88,7 +88,7 @@ class Optimum:
         coef = self.state.coef_at(self.alpha)
         centre = self.problem.fit_intercept
         b = self.statistic.y_mean - self.statistic.x_mean @ coef if centre else np.zeros(coef.shape[1])
-        return coef, b
+        return self.problem.restore(coef, b)
 
     def step(self, measured: Measured) -> tuple[Array, Array]:
         """Return the refinement step (δθ, δb) for a measured gradient."""
@@ -113,7 +113,7 @@ def measure(optimum: Optimum, coef: Array, intercept: Array) -> Measured:
     extended = n * coef.size <= EXTENDED_SIZE
     weighted_x = np.zeros_like(coef)
     weighted_1, rss = np.zeros_like(intercept), np.zeros_like(intercept)
-    for block in problem.blocks():
+    for block in problem.source.blocks():
         for part in _cached_slices(block.X):
             X, y = block.X[part], block.y[part]
             w = None if block.weights is None else block.weights[part]
@@ -127,7 +127,7 @@ def measure(optimum: Optimum, coef: Array, intercept: Array) -> Measured:
             weighted_x += gx
             weighted_1 += g1
             rss += np.einsum("it,it->t", r, r) if w is None else np.einsum("i,it,it->t", w, r, r)
-    gradient = weighted_x - optimum.alpha * optimum.form.apply(coef)
+    gradient = weighted_x - optimum.alpha * optimum.form.apply(coef - problem.prior_column)
     if problem.fit_intercept:
         gradient[optimum.statistic.x_scale == 0] = 0.0
     return Measured(gradient, weighted_1 / W, rss)
@@ -136,6 +136,7 @@ def measure(optimum: Optimum, coef: Array, intercept: Array) -> Measured:
 def measure_moments(optimum: Optimum, coef: Array, intercept: Array) -> Measured:
     """Measure the gradient on the moments: exact only up to the rounding of the moments themselves."""
     moments: Any = optimum.statistic
+    coef, intercept = optimum.problem.reduce(coef, intercept)
     gram, cross, _ = moments.about(optimum.problem.fit_intercept)
     gradient = cross - gram @ coef - optimum.alpha * optimum.form.apply(coef)
     return Measured(gradient, np.zeros_like(intercept), moments.sse(coef[None], intercept[None])[0])
@@ -257,7 +258,7 @@ def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
 
 def _sample(problem: Problem, rows: int) -> tuple[Array, Array, Array | None, float]:
     """Return evenly spaced rows of the first block and the factor that scales a random sum over them up to all."""
-    block = next(problem.blocks())
+    block = next(problem.source.blocks())
     most = max(32, PROBE_SIZE // block.X.shape[1])
     step = max(1, len(block.y) // most)
     w = None if block.weights is None else block.weights[::step]

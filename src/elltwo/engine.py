@@ -104,7 +104,7 @@ def fit_source(
     plan = None if rule is None else rule.plan(source)
     one_alpha = fixed is not None and len(np.unique(fixed)) == 1
     chosen, why = choose(problem, solver, one_alpha=one_alpha)
-    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, may_switch=solver == "auto")
+    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, solver)
     return run.fit(chosen, why)
 
 
@@ -112,7 +112,7 @@ def held_out(source: Source, alphas: Array, *, fit_intercept: bool = True, solve
     """Return the leave-one-out errors yᵢ − ŷ₋ᵢ of every row at each alpha, shape (n, A, T)."""
     problem = make_problem(source, fit_intercept=fit_intercept, standardize=False, penalty=None, prior=None)
     chosen, why = choose(problem, solver, one_alpha=False)
-    run = _Run(problem, LOO(alphas), None, None, False, "sum", 1e-10, may_switch=solver == "auto")
+    run = _Run(problem, LOO(alphas), None, None, False, "sum", 1e-10, solver)
     return held_out_errors(run.context(chosen, why)[0], alphas)[0]
 
 
@@ -155,7 +155,7 @@ def fit_moments(
             k = len(atoms)
             folds = tuple((tuple(j for j in range(k) if j != i), (i,)) for i in range(k))
             plan = FoldPlan((FoldPass(lambda block: np.zeros(len(block.y)), k, folds),), shared=True)
-    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, may_switch=False, notes=notes)
+    run = _Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, None, notes)
     return run.fit(SpectralSolver(), "works on moments alone", list(atoms))
 
 
@@ -224,7 +224,7 @@ class _Run:
     per_target: bool
     alpha_scale: str
     tol: float
-    may_switch: bool
+    solver: str | None
     notes: tuple[Status, ...] = ()
 
     def __post_init__(self) -> None:
@@ -285,8 +285,6 @@ class _Run:
         assert self.rule is not None
         if self.rule.alphas is not None:
             return check_alphas(self.rule.alphas, positive=isinstance(self.rule, REML)) * self._scale(context)
-        if isinstance(context.state, Cholesky):
-            raise InputError("solver 'cholesky' has no spectrum to make a grid from; give alphas, or use 'spectral'.")
         return spectrum_grid(context.state)
 
     def _smallest_alpha(self, context: Context) -> float:
@@ -297,11 +295,13 @@ class _Run:
     def _must_switch(self, state: State, alpha: float, *, chosen: bool = False) -> bool:
         """Return whether squaring the data costs too many digits at this alpha, and we may do otherwise."""
         condition = _condition(state, alpha)
-        if not self.may_switch or np.isinf(state.condition_limit):
-            if np.isinf(condition) and isinstance(state, Cholesky):
+        if np.isinf(state.condition_limit) or self.solver is None:
+            return False
+        if self.solver != "auto":
+            if (chosen or self.fixed is not None) and condition > state.condition_limit:
                 raise InputError(
-                    "solver 'cholesky': the matrix is singular at this alpha (columns that repeat each other). "
-                    "Use solver='auto', or a larger alpha."
+                    f"solver '{self.solver}' squares the data and would lose the answer at alpha = {alpha:g}: columns "
+                    "nearly repeat each other. Use solver='auto' or 'orthogonal', or a larger alpha."
                 )
             return False
         if not self.problem.source.in_memory:
@@ -357,13 +357,13 @@ class _Run:
         value, se = (None, None) if scores is None else self._pooled(scores)
         if not self.per_target and value is not None:
             value, se = value[:, 0], None if se is None else se[:, 0]
-        state, prior = context.state, self.problem.prior_column
+        state = context.state
 
         def solve(at: Array) -> tuple[Array, Array]:
             coef = state.coef(at)
-            return coef + prior, intercepts(context.statistic, coef, self.problem.fit_intercept)
+            return self.problem.restore(coef, intercepts(context.statistic, coef, self.problem.fit_intercept))
 
-        size = len(alphas) * prior.size * self.problem.source.n_targets
+        size = len(alphas) * self.problem.source.n_features * self.problem.source.n_targets
         solved, later = (solve(alphas), None) if size <= KEPT_PATH else (None, solve)
         return Path(alphas, state.df(alphas), value, se, chosen, solved, later)
 
@@ -403,7 +403,7 @@ class _Run:
         )
         source = problem.source
         return Fit(
-            coef=solution.coef + problem.prior_column,
+            coef=solution.coef,
             intercept=solution.intercept,
             alpha=choice.alpha,
             df=optimum.state.df(choice.alpha),
@@ -440,7 +440,7 @@ class _Run:
             notes.append(Status.CONSTANT_COLUMNS)
         if np.any(choice.alpha == 0) and getattr(optimum.state, "rank", constant.size) < np.sum(~constant):
             notes.append(Status.RANK_DEFICIENT)
-        if self.may_switch and np.isinf(optimum.state.condition_limit):
+        if self.solver == "auto" and np.isinf(optimum.state.condition_limit):
             notes.append(Status.ORTHOGONAL)
         if certificate.digits < 6:
             notes.append(Status.LOST_DIGITS)

@@ -145,12 +145,15 @@ class Moments:
 
         A deviation that is rounding noise of the mean counts as 0.
         """
-        return drop_noise(np.sqrt(self.gram.diagonal() / self.weight), self.x_mean)
+        return self._scale(self.gram.diagonal(), self.x_mean)
 
     @cached_property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets, shape (T,)."""
-        return drop_noise(np.sqrt(self.yy / self.weight), self.y_mean)
+        return self._scale(self.yy, self.y_mean)
+
+    def _scale(self, squares: Array, mean: Array) -> Array:
+        return drop_noise(np.sqrt(squares / self.weight), mean) if self.weight > 0 else np.zeros_like(mean)
 
     def about(self, centre: bool) -> tuple[Array, Array, Array]:
         """Return (gram, cross, yy) about the means, or about zero if not `centre`."""

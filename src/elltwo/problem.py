@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,31 @@ class Problem:
         """θ₀ as a column, shape (p, 1)."""
         return np.zeros((self.source.n_features, 1)) if self.prior is None else self.prior[:, None]
 
+    @cached_property
+    def origin(self) -> Array:
+        """Means of the first rows, shape (p,): taken off X before Xθ₀, so that large means cost no digits."""
+        first = next(self.source.blocks()).X[:4096] if self.fit_intercept else np.zeros((1, self.source.n_features))
+        return np.asarray(first.mean(axis=0))
+
     def blocks(self) -> Iterator[Block]:
-        """Iterate over the rows with y − Xθ₀ in place of y, so that the rest shrinks towards 0."""
+        """Iterate over the rows with y − (X − origin)θ₀ in place of y, so that the rest shrinks towards 0."""
         for block in self.source.blocks():
-            yield block if self.prior is None else replace(block, y=block.y - block.X @ self.prior_column)
+            if self.prior is None:
+                yield block
+            else:
+                yield replace(block, y=block.y - (block.X - self.origin) @ self.prior_column)
+
+    def restore(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """Return (θ, b) for y from those for y − (X − origin)θ₀; shapes (…, p, T) and (…, T)."""
+        if self.prior is None:
+            return coef, intercept
+        return coef + self.prior_column, intercept - self.origin @ self.prior_column
+
+    def reduce(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
+        """Undo `restore`."""
+        if self.prior is None:
+            return coef, intercept
+        return coef - self.prior_column, intercept + self.origin @ self.prior_column
 
     def form(self, scales: Array) -> QuadraticForm:
         """Return the penalty matrix for columns of these standard deviations."""

@@ -73,7 +73,7 @@ class Path:
     Attributes
     ----------
     alphas : array, shape (A,)
-        Ascending, on the sum scale. Includes the refined optimum when there is one.
+        On the sum scale, in the order given. The automatic grid ascends and includes the refined optimum.
     df : array, shape (A,)
         Effective degrees of freedom Σ s²/(s² + α), intercept not counted.
     score : array, shape (A,) or (A, T), or None

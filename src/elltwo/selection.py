@@ -384,20 +384,16 @@ class KFold:
     def criterion(self, context: Context) -> Criterion:
         """Return α ↦ pooled mean squared error over the held-out rows."""
         assert context.plan is not None
-        folds: list[tuple[State, Statistic, Callable[[Any], Array]]] = []
+        folds: list[_Fold] = []
         for index, step in enumerate(context.plan.passes):
             atoms = context.atoms
             if index > 0 or not context.plan.shared:
                 atoms = context.solver.gather(context.problem, step.labels, step.n_atoms)
             for train, test in step.folds:
-                held = np.array(test)
-                folds.append(
-                    (
-                        context.train(merge(atoms[i] for i in train)),
-                        merge(atoms[i] for i in test),
-                        lambda block, labels=step.labels, held=held: np.isin(labels(block), held),
-                    )
-                )
+                tested = merge(atoms[i] for i in test)
+                if tested.weight > 0:
+                    state = context.train(merge(atoms[i] for i in train))
+                    folds.append(_Fold(state, tested, step.labels, np.array(test)))
         if self.scoring is None or self.scoring in ("neg_mean_squared_error", "r2"):
             return lambda alphas: _scores_from_sse(context, folds, alphas, self.scoring)
         metric = as_metric(self.scoring)
@@ -409,6 +405,20 @@ class KFold:
             return f"{self.cv}-fold cross-validation"
         k = getattr(self.cv, "n_splits", None)
         return f"cross-validation by {type(self.cv).__name__}" + (f" ({k} folds)" if isinstance(k, int) else "")
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A trained fold: its state, the statistic of its held-out rows, and how to find those rows."""
+
+    state: State
+    held: Any
+    labels: Callable[[Any], Array]
+    test: Array
+
+    def pick(self, block: Any) -> Array:
+        """Return which rows of a block are held out."""
+        return np.isin(self.labels(block), self.test)
 
 
 def merge(statistics: Iterable[Any]) -> Any:
@@ -431,15 +441,16 @@ def _standard_error(values: Array) -> Array:
 _TRUST_MOMENTS = 1e-7
 
 
-def _scores_from_sse(context: Context, folds: list[Any], alphas: Array, scoring: Any) -> Scores:
+def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scoring: Any) -> Scores:
     """Return the pooled mean squared error, or the mean over folds of MSE or −R², without reading rows."""
     errors, weights, variances = [], [], []
-    for state, held, pick in folds:
-        coef, intercept = context.model(state, alphas)
+    for fold in folds:
+        held = fold.held
+        coef, intercept = context.model(fold.state, alphas)
         sse = held.sse(coef, intercept)
         spread = held.weight * (held.y_scale**2 + (held.y_mean - context.statistic.y_mean) ** 2)
         if type(held).__name__ == "Moments" and np.any(sse < _TRUST_MOMENTS * spread):
-            sse = _sse_on_rows(context, pick, coef, intercept)
+            sse = _sse_on_rows(context, fold, coef, intercept)
         errors.append(sse)
         weights.append(held.weight)
         variances.append(held.y_scale**2)
@@ -454,24 +465,22 @@ def _scores_from_sse(context: Context, folds: list[Any], alphas: Array, scoring:
     return Scores(each.mean(axis=0), _standard_error(each))
 
 
-def _sse_on_rows(context: Context, pick: Any, coef: Array, intercept: Array) -> Array:
+def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array) -> Array:
     """Return the squared error of the picked rows, row by row: the moments would cancel."""
     total = np.zeros(intercept.shape)
     for block in context.problem.blocks():
-        chosen = pick(block)
+        chosen = fold.pick(block)
         fitted = np.einsum("ij,ajt->ait", block.X[chosen], coef, optimize=True) + intercept[:, None, :]
         w = np.ones(int(chosen.sum())) if block.weights is None else block.weights[chosen]
         total += np.einsum("i,ait->at", w, (block.y[chosen] - fitted) ** 2)
     return total
 
 
-def _mean_metric(metric: Metric, context: Context, folds: list[Any], alphas: Array) -> Scores:
+def _mean_metric(metric: Metric, context: Context, folds: list[_Fold], alphas: Array) -> Scores:
     values = []
-    prior = context.problem.prior_column
-    for state, _, pick in folds:
-        coef, intercept = context.model(state, alphas)
-        coef = coef + prior
-        rows = [(b, pick(b)) for b in context.problem.source.blocks()]
+    for fold in folds:
+        coef, intercept = context.problem.restore(*context.model(fold.state, alphas))
+        rows = [(b, fold.pick(b)) for b in context.problem.source.blocks()]
         y = np.concatenate([b.y[c] for b, c in rows])
         w = np.concatenate([np.ones(int(c.sum())) if b.weights is None else b.weights[c] for b, c in rows])
         fitted = np.concatenate([np.einsum("ij,ajt->iat", b.X[c], coef, optimize=True) for b, c in rows]) + intercept
@@ -560,16 +569,16 @@ def check_alphas(alphas: Any, *, positive: bool = False) -> Array:
 
 
 #: Points per decade of the automatic grid.
-PER_DECADE = 4
+PER_DECADE = 6
 
 
-def spectrum_grid(state: Any) -> Array:
+def spectrum_grid(state: State) -> Array:
     """Return the automatic grid: from next to no shrinkage to next to no effect.
 
     From 10⁻³ of the smallest squared singular value (but not below 10⁻¹⁰ of the largest), where df is
-    within a thousandth of its maximum, to 100·Σs², where df is below 0.01; four alphas per decade.
+    within a thousandth of its maximum, to 100·Σs², where df is below 0.01; six alphas per decade.
     """
-    g = state.g[(state.d > 0) & (state.g > 0)]
+    g = state.spectrum()
     if len(g) == 0:
         return np.array([1.0])
     low = max(1e-3 * float(g.min()), 1e-10 * float(g.max()))
@@ -597,12 +606,13 @@ def best_index(value: Array, se: Array | None, alphas: Array, one_se: bool) -> i
 def refine(alphas: Array, value: Array, index: int) -> float:
     """Return the minimiser of the criterion near a grid point, between its neighbours.
 
-    The criterion is analytic in t = log α in the strip |Im t| < π, so the polynomial through the nine
-    nearest points of a uniform grid with spacing h errs by O((h/π)⁹): below 1e-6 at four points per decade.
+    The criterion is analytic in t = log α in the strip |Im t| < π, so the polynomial through the eleven
+    nearest points of a uniform grid with spacing h errs by O((h/π)¹¹): about 1e-10 at six points per decade.
     """
     if index in (0, len(alphas) - 1):
         return float(alphas[index])
-    near = slice(max(0, min(index - 4, len(alphas) - 9)), max(0, min(index - 4, len(alphas) - 9)) + 9)
+    first = max(0, min(index - 5, len(alphas) - 11))
+    near = slice(first, first + 11)
     t, v = np.log(alphas[near]), value[near]
     if not np.isfinite(v).all():
         return float(alphas[index])

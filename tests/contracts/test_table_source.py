@@ -225,7 +225,7 @@ def data(request, tmp_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of a few dozen rows, so that 200 rows make many of them."""
-    monkeypatch.setattr(encode, "_BLOCK_BYTES", 8 * 8 * 24)
+    monkeypatch.setattr(encode, "_BLOCK_BYTES", 8 * 8 * 6)
 
 
 def source_of(
@@ -434,9 +434,9 @@ def test_text_after_many_numbers_names_line_and_column(tmp_path, monkeypatch):
         joined(source_of(path, "y", ["x"]))
 
 
-def text(folder, name, content):
+def text(folder, name, content, encoding="utf-8"):
     path = folder / name
-    path.write_text(content)
+    path.write_text(content, encoding=encoding)
     return path
 
 
@@ -472,6 +472,27 @@ def unlike_parts(folder):
     return folder / "p*.csv"
 
 
+DIALECTS = {
+    "decimal comma": "x;y\n2,5;1\n3,5;2\n",
+    "decimal point": "x;y\n2.5;1\n3.5;2\n",
+    "tabs": "x\ty\n2.5\t1\n3.5\t2\n",
+    "byte order mark": "\ufeffx,y\n2.5,1\n3.5,2\n",
+    "Windows line ends": "x,y\r\n2.5,1\r\n3.5,2\r\n",
+    "quotes": '"it\'s ""x""",y,x\n"a, b\nc",1,2.5\n"d;",2,3.5\n',
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects_of_csv(dialect, tmp_path):
+    path = tmp_path / "it's [1].csv"
+    path.write_text(DIALECTS[dialect], encoding="utf-8", newline="")
+    for sql in (None, "FROM data"):
+        table = open_table(path, sql=sql)
+        X, y, _ = joined(TableSource(table, Encoder.fit(table, ["x"]), "y"))
+        np.testing.assert_array_equal(X, [[2.5], [3.5]])
+        np.testing.assert_array_equal(y, [[1], [2]])
+
+
 UNREADABLE = {
     "near name": (lambda d: (as_csv(d), d / "tt.csv")[1], r"no file '.*tt.csv'. Did you mean 't.csv'"),
     "no folder": (lambda d: d / "none" / "t.csv", "folder '.*none' does not exist"),
@@ -481,6 +502,11 @@ UNREADABLE = {
     "blank lines": (lambda d: text(d, "t.csv", "\n\n"), "blank lines only"),
     "header only": (lambda d: text(d, "t.csv", "x,y\n"), "column names but no rows"),
     "short row": (lambda d: text(d, "t.csv", "x,y,z\n1,2,3\n4,5\n6,7,8\n"), r"Line 3 of .* has 2 fields.* 3"),
+    "short last row": (
+        lambda d: text(d, "t.csv", "x,y\n" + "1,2\n" * 40_000 + "1"),
+        "Line 40002 of .* has 1 field",
+    ),
+    "other encoding": (lambda d: text(d, "t.csv", "x,y\nü,2\n", "latin-1"), "not utf-8 encoded"),
     "long row": (lambda d: text(d, "t.csv", "x,y\n1,2\n4,5,6\n6,7\n"), r"Line 3 of .* has 3 fields.* 2"),
     "lines above": (lambda d: text(d, "t.csv", "Rents\n\nx,y\n1,2\n4,5\n"), "remove lines above"),
     "short header": (lambda d: text(d, "t.csv", "x,y\n1,2,3\n4,5,6\n"), "Line 2 of .* has 3 fields"),
@@ -536,7 +562,12 @@ def with_column(name, values):
 ROLES = {
     "unknown target": ("x", [1.0, 2, 3], {"target": "yy"}, "target 'yy' is not a column.* Did you mean 'y'"),
     "text target": ("y", ["cheap", "dear", "dear"], {}, "target 'y' must hold numbers.*'cheap'"),
-    "missing target": ("y", [1.0, None, float("nan")], {}, r"missing values in 'y' \(2 rows\)"),
+    "missing target": (
+        "y",
+        [1.0, None, float("nan")],
+        {},
+        r"missing values in 'y' \(2 rows\).*rows without a target",
+    ),
     "infinite target": (
         "y",
         [1.0, float("inf"), 3.0],
@@ -604,7 +635,7 @@ def test_choosing_features():
     table = open_table(columns())
     chosen = choose_features(table, target="rent", weights="count", key="school")
     assert chosen == ("size", "rooms", "sold", "new", "colour", "precision")
-    assert choose_features(table, target="rent", features=["new", "size"], drop=["size"]) == ("new",)
+    assert choose_features(table, target="rent", features=["new", "size"], drop="size") == ("new",)
 
 
 @pytest.mark.parametrize(

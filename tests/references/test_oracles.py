@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 import oracles
 from oracles import Model
+from shapes import VARIATIONS, alphas_for, problem
 
 LONG = float(np.finfo(np.longdouble).eps)
 rng = np.random.default_rng(7)
@@ -23,6 +24,19 @@ SMALL = Model(rng.integers(-9, 10, size=(6, 3)) / 4, rng.integers(-9, 10, size=(
 
 def _fractions(a: np.ndarray) -> list[list[Fraction]]:
     return [[Fraction(float(v)) for v in column] for column in np.atleast_2d(a.T)]
+
+
+@pytest.mark.parametrize("variation", VARIATIONS)
+@pytest.mark.parametrize("name", ["tall", "wide", "badly_scaled", "offset", "near_collinear", "multi_target"])
+def test_solve_agrees_with_sixty_digits(name: str, variation: str) -> None:
+    """To the forward error κ² of least squares in long double."""
+    model = problem(name, variation)
+    alpha = float(alphas_for(model, low=-4)[0])
+    coef, intercept = oracles.solve_exact(model, alpha)
+    found, b = oracles.solve(model, alpha)
+    allowed = 100 * LONG * (oracles.condition(model, alpha) ** 2 + oracles.prior_size(model))
+    assert oracles.coefficient_error(model, alpha, found, coef) <= allowed
+    assert oracles.intercept_error(model, found, b, intercept) <= allowed
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

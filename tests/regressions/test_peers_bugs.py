@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from elltwo.fitting import fit_source
 from scipy import sparse
+from sklearn.linear_model import RidgeCV as PeerRidgeCV
 from sklearn.model_selection import KFold as PlainKFold
 from sklearn.model_selection import ShuffleSplit
 
 import oracles
 from elltwo import GCV, LOO, KFold, Ridge, RidgeCV
 from elltwo.data.memory import MemorySource
+from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import Model
 from shapes import generator, options, shape, source
@@ -168,8 +169,8 @@ def test_one_standard_error_means_more_penalty(rule: Any, alphas: Any) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize("alpha", [1.0, "loo", "gcv", "kfold"])
-def test_sparse_is_dense(alpha: Any, shifted: bool, weighted: bool) -> None:
+@pytest.mark.parametrize("rule", [None, LOO, GCV, KFold])
+def test_sparse_is_dense(rule: Any, shifted: bool, weighted: bool) -> None:
     """scikit-learn#4710, #13325, #22899, #1389: sparse X with intercept, weights or shifts differed."""
     rng = generator("sparse")
     X = rng.normal(size=(60, 7)) * (rng.random((60, 7)) < 0.3)
@@ -177,6 +178,7 @@ def test_sparse_is_dense(alpha: Any, shifted: bool, weighted: bool) -> None:
         X[:, ::2] += 100.0
     y = X @ rng.normal(size=7) + rng.normal(size=60) + 5
     weights = rng.uniform(0.5, 2, size=60) if weighted else None
+    alpha = 1.0 if rule is None else rule(alphas=[0.01, 1.0, 100.0])
     dense = Ridge(alpha=alpha).fit(X, y, sample_weight=weights)
     fit = Ridge(alpha=alpha).fit(sparse.csr_array(X), y, sample_weight=weights)
     np.testing.assert_allclose(fit.coef_, dense.coef_, rtol=0, atol=1e-10 * np.abs(dense.coef_).max())
@@ -244,7 +246,7 @@ def test_near_collinear_columns_survive() -> None:
     model = Model(X, y[:, None])
     for alpha in (0.0, 1e-18, 1e-16):
         fit = run(model, alpha)
-        coef, _ = oracles.solve(model, alpha)
+        coef, _ = oracles.solve_exact(model, alpha)
         kappa = oracles.condition(model, alpha)
         share = float(np.sqrt(oracles.rss(model, np.array([alpha]))[0, 0] / (y @ y)))
         tolerance = oracles.SAFETY * oracles.UNIT * (kappa + kappa**2 * share)
@@ -450,14 +452,19 @@ def test_option_that_means_nothing_is_refused_by_name(name: str, value: Any) -> 
         Ridge(**{"alpha": "loo", name: value}).fit(X, y)
 
 
-def test_ridge_cv_takes_the_peers_arguments() -> None:
-    """scikit-learn#26848 and #5364 from the outside: alphas, folds and stored errors mean what they say."""
-    model = regression(40, 5)
-    alphas = [0.1, 1.0, 10.0, 100.0]
-    loo = oracles.loo(model, np.array(alphas))[:, 0]
-    assert RidgeCV(alphas=alphas).fit(model.X, model.y[:, 0]).alpha_ == alphas[int(np.argmin(loo))]
-    splits = PlainKFold(4)
-    kfold = oracles.kfold(model, splits.split(model.X), np.array(alphas))[:, 0]
-    assert (
-        RidgeCV(alphas=alphas, cv=splits).fit(model.X, model.y[:, 0]).alpha_ == alphas[int(np.argmin(kfold))]
-    )
+@pytest.mark.parametrize("cv", [None, 4, PlainKFold(3, shuffle=True, random_state=0)], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_cv_is_a_drop_in(weighted: bool, cv: Any) -> None:
+    """scikit-learn#26848 and #5364 from the outside: the peer's arguments mean what they mean there."""
+    model = regression(40, 5, noise=3.0)
+    y, alphas = model.y[:, 0], [0.1, 1.0, 10.0, 100.0]
+    weights = generator("drop-in").uniform(0.5, 2.0, size=40) if weighted else None
+    ours = RidgeCV(alphas=alphas, cv=cv).fit(model.X, y, sample_weight=weights)
+    if cv is None:
+        problem = replace(model, weights=weights)
+        assert ours.alpha_ == alphas[int(np.argmin(oracles.loo(problem, np.array(alphas))[:, 0]))]
+    else:
+        assert ours.alpha_ == PeerRidgeCV(alphas=alphas, cv=cv).fit(model.X, y, sample_weight=weights).alpha_
+    coef, intercept = oracles.solve(replace(model, weights=weights), ours.alpha_)
+    np.testing.assert_allclose(ours.coef_, coef[:, 0].astype(float), rtol=1e-10)
+    np.testing.assert_allclose(ours.intercept_, float(intercept[0]), rtol=1e-9)

@@ -32,8 +32,8 @@ def choose_features(
     table: Table,
     *,
     target: str | Sequence[str],
-    features: Sequence[str] | None = None,
-    drop: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
     weights: str | None = None,
     key: str | None = None,
 ) -> tuple[str, ...]:
@@ -51,29 +51,33 @@ def choose_features(
     >>> choose_features(table, target="rent", drop=["town"])
     ('area',)
     """
-    targets = [target] if isinstance(target, str) else list(target)
+    targets, features, drop = _listed(target), _listed(features), _listed(drop)
     table.require(targets, "target")
-    table.require(features or (), "feature")
-    table.require(drop or (), "column to drop")
+    table.require(features, "feature")
+    table.require(drop, "column to drop")
     roles = dict.fromkeys(targets, "the target")
     for name, role in ((weights, "the weights"), (key, "the group or time column")):
         if name is not None:
             table.require([name], role.removeprefix("the "))
             roles[name] = role
-    for name in features or ():
+    for name in features:
         if name in roles:
             raise InputError(
                 f"Column '{name}' is {roles[name]}, so it cannot be a feature too. Leave it out."
             )
-    if repeated := [name for name, n in Counter(features or ()).items() if n > 1]:
+    if repeated := [name for name, n in Counter(features).items() if n > 1]:
         raise InputError(f"The features name {name_some(repeated)} more than once.")
-    left_out = {*roles, *(drop or ())}
+    left_out = {*roles, *drop}
     chosen = tuple(name for name in features or table.columns if name not in left_out)
     if not chosen:
         raise InputError(
             f"No column of {table.name} is left to be a feature; it has {name_some(table.columns, most=12)}."
         )
     return chosen
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,8 @@ def _arrow(data: Any, kind: str) -> Any:
         refuse_repeats(f"the {kind}", [str(column) for column in data.columns])
         raise
     if isinstance(frame, nw.DataFrame):
+        if not all(isinstance(column, str) for column in frame.columns):
+            frame = nw.from_native(data.rename(columns=str))
         return frame.to_arrow()
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data).read_all()

@@ -86,6 +86,6 @@ def _width(type_: Any) -> int:
 def _unreadable(name: str, error: Exception) -> InputError:
     cause = str(error).splitlines()[0].rstrip(".")
     return InputError(
-        f"{sentence(name)} cannot be read as Parquet ({cause}). It may be truncated, damaged or another format; "
-        "write or download it again."
+        f"{sentence(name)} cannot be read as Parquet ({cause}). It may be truncated, damaged or another "
+        "format; write or download it again."
     )

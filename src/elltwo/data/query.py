@@ -26,6 +26,17 @@ MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "
 # Types are found from every row of a file up to this size, else from its first rows.
 _WHOLE_BYTES = 32 << 20
 _DELIMITERS = ",;\t|"
+# Options of read_csv and the columns of sniff_csv that they come from.
+_DIALECT = {
+    "delim": "Delimiter",
+    "quote": "Quote",
+    "escape": "Escape",
+    "new_line": "NewLineDelimiter",
+    "comment": "Comment",
+    "dateformat": "DateFormat",
+    "timestampformat": "TimestampFormat",
+}
+_DECIMAL_COMMA = {"delim": "';'", "decimal_separator": "','"}
 
 
 class QueryTable(Table):
@@ -79,6 +90,9 @@ def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+_MISSING = {"nullstr": f"[{', '.join(map(_text, MISSING_WORDS))}]"}
+
+
 def _reader(function: str, path: Path, options: dict[str, str]) -> str:
     """Return the call of a DuckDB table function on one file, taking its name literally."""
     listed = "".join(f", {key} = {value}" for key, value in options.items())
@@ -98,22 +112,62 @@ def csv_table(path: Path) -> Table:
         If the file has a header only, repeats a column name, or a row has too few or too
         many fields (the message names the line).
     """
-    name = f"'{path}'"
     connection = connect()
-    words = ", ".join(map(_text, MISSING_WORDS))
-    options = {"nullstr": f"[{words}]", **_sample(path)}
-    with _explained(name):
-        sniffed = connection.sql(f"FROM {_reader('sniff_csv', path, options)}")
-        found = dict(zip(sniffed.columns, sniffed.fetchall()[0], strict=True))
-    _check_shape(path, found)
-    read = found["Prompt"].removeprefix("FROM ").removesuffix(";")
-    widened = read if _sample(path) else _widened(read)
-    return QueryTable(connection, name, widened, read)
+    found = _dialect(connection, path)
+    types = {column["name"]: column["type"] for column in found["Columns"]}
+    read = _typed_csv(path, found, types if _sample(path) else _widened(types))
+    return QueryTable(connection, f"'{path}'", read, _typed_csv(path, found, types))
 
 
-def _widened(read: str) -> str:
+def _dialect(connection: Any, path: Path) -> dict[str, Any]:
+    """Return what DuckDB's sniffer finds, made to agree with the file's first line."""
+    header, delimiter = _first_line(path)
+    try:
+        found = _sniff(connection, path, {})
+    except InputError:
+        _refuse_ragged(path, delimiter)
+        raise
+    expected = found["Delimiter"] if found["Delimiter"] in header else delimiter
+    if found["SkipRows"] or len(_fields(header, expected)) != len(found["Columns"]):
+        # The sniffer passed over lines that do not fit, or took another delimiter because of them.
+        _refuse_ragged(path, delimiter)
+        found = _sniff(connection, path, {"delim": _text(delimiter), "header": "true", "skip": "0"})
+    if found["Delimiter"] == ";":
+        found = max((found, _sniff(connection, path, _DECIMAL_COMMA)), key=_count_doubles)
+    if found["HasHeader"]:
+        names = _fields(header, found["Delimiter"])
+        refuse_repeats(f"'{path}'", names)
+        _refuse_case_twins(path, names)
+    return found
+
+
+def _sniff(connection: Any, path: Path, options: dict[str, str]) -> dict[str, Any]:
+    """Return the sniffer's one row, and the options it was given that are needed again."""
+    with _explained(f"'{path}'"):
+        call = _reader("sniff_csv", path, _MISSING | _sample(path) | options)
+        row = connection.sql(f"FROM {call}")
+        found = dict(zip(row.columns, row.fetchall()[0], strict=True))
+    return found | {"decimal_separator": options.get("decimal_separator", "'.'")}
+
+
+def _count_doubles(found: dict[str, Any]) -> int:
+    return sum(column["type"] == "DOUBLE" for column in found["Columns"])
+
+
+def _typed_csv(path: Path, found: dict[str, Any], types: dict[str, str]) -> str:
+    """Return the call that reads a CSV file with a known dialect and known types."""
+    options = {"auto_detect": "false", "header": str(found["HasHeader"]), "skip": str(found["SkipRows"])}
+    for option, key in _DIALECT.items():
+        if found[key] is not None:
+            options[option] = _text(found[key].replace("(empty)", ""))
+    columns = ", ".join(f"{_text(name)}: {_text(type_)}" for name, type_ in types.items())
+    decimal = {"decimal_separator": found["decimal_separator"]}
+    return _reader("read_csv", path, options | decimal | _MISSING | {"columns": f"{{{columns}}}"})
+
+
+def _widened(types: dict[str, str]) -> dict[str, str]:
     """Read integers as DOUBLE: DuckDB would round a 0.5 that comes after the rows it looked at."""
-    return re.sub(r"(?<=': ')BIGINT(?=')", "DOUBLE", read)
+    return {name: "DOUBLE" if type_ == "BIGINT" else type_ for name, type_ in types.items()}
 
 
 def _lines(path: Path) -> TextIO:
@@ -121,21 +175,17 @@ def _lines(path: Path) -> TextIO:
     return TextIOWrapper(pa.input_stream(str(path)), encoding="utf-8-sig", errors="replace", newline="")
 
 
-def _check_shape(path: Path, found: dict[str, Any]) -> None:
-    """Refuse what the sniffer would pass over: ragged rows, skipped lines, repeated names."""
+def _first_line(path: Path) -> tuple[str, str]:
+    """Return the first line that is not blank, and the delimiter it seems to use."""
     with _lines(path) as file:
         first = next((line for line in file if line.strip()), None)
     if first is None:
         raise InputError(f"'{path}' holds blank lines only. Check that it was written completely.")
-    delimiter = found["Delimiter"]
-    if delimiter not in first:
-        delimiter = max(_DELIMITERS, key=first.count)
-    header = next(csv.reader([first], delimiter=delimiter), [])
-    if found["SkipRows"] or len(header) != len(found["Columns"]):
-        _refuse_ragged(path, delimiter)
-    elif found["HasHeader"]:
-        refuse_repeats(f"'{path}'", header)
-        _refuse_case_twins(path, header)
+    return first, max(_DELIMITERS, key=first.count)
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
 
 
 def _refuse_ragged(path: Path, delimiter: str) -> None:
@@ -171,7 +221,7 @@ def json_table(path: Path) -> Table:
     columns = {row[0]: row[1] for row in described}
     if list(columns) == ["json"]:
         raise InputError(f"{name} does not hold one JSON object per line, so it has no columns.")
-    wide = {c: "DOUBLE" if t == "BIGINT" and not _sample(path) else t for c, t in columns.items()}
+    wide = columns if _sample(path) else _widened(columns)
     return QueryTable(connection, name, _typed_json(path, wide), _typed_json(path, columns))
 
 
@@ -274,38 +324,43 @@ def _reason(name: str, text: str) -> InputError:
             f"Line {line[1]} of {name} has {fields[2]} fields where {fields[1]} were expected. Mend that "
             "line, or put text that contains the delimiter between double quotes."
         )
-    if malformed := re.search(r'Malformed JSON in file "(.+)", at byte', text):
-        return _broken_json(Path(malformed[1]))
+    if malformed := re.search(r'Malformed JSON in file "(.+)", at byte \d+ in (line \d+)', text):
+        return _broken_json(Path(malformed[1]), malformed[2])
     told = " ".join(islice(_told(text), 3)).rstrip(".")
     if not name.startswith("'"):
         return InputError(f"{sentence(name)} failed: {told}. Correct it, or the data it reads.")
     place = f" (line {line[1]})" if line else ""
     return InputError(
-        f"{name} cannot be read{place}: {told}. Correct the data, or say how to read them with a query, such as "
-        "SELECT * FROM read_csv('FILE', …)."
+        f"{name} cannot be read{place}: {told}. Correct the data, or say how to read them with a query, such "
+        "as SELECT * FROM read_csv('FILE', …)."
     )
 
 
-def _broken_json(path: Path) -> InputError:
-    """Return the error for JSON that cannot be parsed, with the first line at fault."""
+def _broken_json(path: Path, near: str) -> InputError:
+    """Return the error for JSON lines that cannot be parsed, with the first line at fault."""
     with _lines(path) as file:
         for number, line in enumerate(file, 1):
-            try:
-                json.loads(line or "null")
-            except ValueError as error:
-                place = f"{error}".partition(": line")[0]
-                return InputError(
-                    f"Line {number} of '{path}' is not valid JSON ({place}). Mend that line; JSON lines hold "
-                    "one complete object each."
-                )
-    return InputError(f"'{path}' is not valid JSON. Write it again, one complete object per line.")
+            if line.strip() and not _is_json(line):
+                near = f"line {number}"
+                break
+    return InputError(
+        f"{sentence(near)} of '{path}' is not valid JSON. Mend that line; each holds one complete object."
+    )
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _told(text: str) -> Iterable[str]:
     """Yield the lines of a DuckDB message that say what is wrong."""
     for line in text.splitlines():
         line = re.sub(r"^(\w+ ){1,3}Error: (CSV Error on Line: \d+)?", "", line).strip()
-        if line.startswith(("Possible", "*", "LINE ", "Column ")):
+        if line.startswith(("Possible", "*", "LINE ", "Column ", "The search space")):
             return
-        if line:
+        if line and not line.startswith("Original Line"):
             yield line

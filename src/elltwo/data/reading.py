@@ -171,8 +171,8 @@ def refuse_repeats(name: str, columns: Sequence[str]) -> None:
     """Raise InputError if two columns have the same name."""
     if repeated := [column for column, n in Counter(columns).items() if n > 1]:
         raise InputError(
-            f"{sentence(name)} has several columns named {name_some(repeated)}, and a model knows its columns by name. "
-            "Rename them so that each name is there once."
+            f"{sentence(name)} has several columns named {name_some(repeated)}, and a model knows its "
+            "columns by name. Rename them so that each name is there once."
         )
 
 

@@ -162,9 +162,7 @@ class TableSource(BlockwiseSource):
         """Apply the policy to rows with missing values and return which of them stay, shape (m,)."""
         X, y = out[: self.n_features], out[self.n_features :]
         if np.isinf(y).any() or (self._encoder.missing == "error" and np.isnan(out).any()):
-            raise refused(
-                self._table, [*self.target_names, *self._encoder.column_names], self._encoder.missing
-            )
+            raise refused(self._table, self._encoder.column_names, self._encoder.missing, self.target_names)
         self._encoder.settle(X, self._table)
         return np.asarray(~np.isnan(out).any(axis=0))
 

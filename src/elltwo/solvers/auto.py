@@ -74,7 +74,7 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
     by_name = {s.name: s for s in SOLVERS}
     if requested not in by_name:
         known = ", ".join(["auto", *by_name])
-        raise InputError(f"solver '{requested}' is not known.{did_you_mean(requested, by_name)} Choose from: {known}.")
+        raise InputError(f"solver {requested!r} is not known.{did_you_mean(str(requested), by_name)} Choose from: {known}.")
     if requested == "dual" and source.n_rows is not None and source.n_rows > DUAL_ROWS:
         raise InputError(
             f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; use 'auto' or 'spectral'."

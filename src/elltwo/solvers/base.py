@@ -124,6 +124,15 @@ class State(Protocol):
         """Return (G + α_t P)⁻¹ rhs_t for rhs (p, T) and alpha (T,)."""
         ...
 
+    @property
+    def statistic(self) -> Any:
+        """The statistic it was made from."""
+        ...
+
+    def spectrum(self) -> Array:
+        """Return the positive squared singular values of the penalised part, for a grid of alphas."""
+        ...
+
     def condition(self, alpha: float) -> float:
         """Return an estimate of κ̂², the condition number of G + αP."""
         ...

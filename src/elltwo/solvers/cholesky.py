@@ -20,7 +20,7 @@ from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import Influence, leave_out_weight, row_chunks
-from elltwo.solvers.spectral import SpectralSolver
+from elltwo.solvers.spectral import SpectralSolver, from_gram
 
 Array = npt.NDArray[Any]
 
@@ -114,6 +114,10 @@ class Cholesky:
         shift = np.einsum("j,ajt->at", self.moments.x_mean, coef)
         intercept = self.moments.y_mean - shift if self.centre else np.zeros_like(shift)
         return self.moments.sse(coef, intercept)
+
+    def spectrum(self) -> Array:
+        """Return the positive squared singular values, from an eigendecomposition made for this alone."""
+        return from_gram(self.moments, self.form, self.centre).spectrum()
 
     def condition(self, alpha: float) -> float:
         """Return LAPACK's estimate for the scaled matrix."""

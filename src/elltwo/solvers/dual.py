@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF, eigh_descending
+from elltwo.array import ROUNDOFF, accurate_svd, eigh_descending
 from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
@@ -89,12 +89,13 @@ class Rows:
 
 
 def _mean(values: Array, w: Array) -> Array:
-    first = values[0]
-    return np.asarray(first + (w @ (values - first)) / w.sum())
+    first, total = values[0], w.sum()
+    return np.asarray(first + (w @ (values - first)) / total) if total > 0 else first
 
 
 def _deviation(values: Array, w: Array, mean: Array) -> Array:
-    return drop_noise(np.sqrt((w @ (values - mean) ** 2) / w.sum()), mean)
+    total = w.sum()
+    return drop_noise(np.sqrt((w @ (values - mean) ** 2) / total), mean) if total > 0 else np.zeros_like(mean)
 
 
 def gather_rows(problem: Problem, exact: bool, labels: Any = None, n_atoms: int = 1) -> list[Rows]:
@@ -189,7 +190,7 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
     fixed = np.hstack([ones, free])
     scaled = (Z[:, split.held] - free @ (free.T @ Z[:, split.held])) / split.root
     if rows.exact:
-        U, s, right = np.linalg.svd(scaled, full_matrices=False)
+        U, s, right = accurate_svd(scaled)
         g = s**2
     else:
         g, U = eigh_descending(scaled @ scaled.T)
@@ -212,7 +213,7 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
         d=np.concatenate([np.zeros(own.shape[1]), np.ones(len(g))]),
         cross=np.sqrt(size)[:, None] * along,
         rss0=np.sum(outside**2, axis=0) if spare > 0 else np.zeros(y.shape[1]),
-        smallest=float(g[-1]) if len(g) else 0.0,
+        smallest=float(g[-1]) if len(g) and (rows.exact or len(g) == min(room, len(split.held))) else 0.0,
         floor=floor,
         condition_limit=np.inf if rows.exact else 1e-2 / ROUNDOFF,
         left=U,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF, solve_upper, triangular_factor
+from elltwo.array import ROUNDOFF, accurate_svd, solve_upper, triangular_factor
 from elltwo.moments import BUFFER_BYTES, drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
@@ -55,7 +55,7 @@ class TriangularFactor:
 
     @cached_property
     def _mean(self) -> Array:
-        return self.shift + self.R[0, 1:] / self.R[0, 0]
+        return self.shift + (self.R[0, 1:] / self.R[0, 0] if self.weight > 0 else 0.0)
 
     @property
     def _p(self) -> int:
@@ -73,7 +73,8 @@ class TriangularFactor:
 
     @cached_property
     def _scale(self) -> Array:
-        return drop_noise(np.linalg.norm(self.R[1:, 1:], axis=0) / np.sqrt(self.weight), self._mean)
+        sizes = np.linalg.norm(self.R[1:, 1:], axis=0)
+        return drop_noise(sizes / np.sqrt(self.weight), self._mean) if self.weight > 0 else np.zeros_like(sizes)
 
     @property
     def x_scale(self) -> Array:
@@ -174,7 +175,7 @@ class OrthogonalState(Spectral):
         own, projection = free_part(turned[:, split.free])
         through = own @ (projection.T @ turned[:, split.held])
         rest = turned[:, split.held] - projection @ (projection.T @ turned[:, split.held])
-        left, s, right = np.linalg.svd(rest / split.root, full_matrices=False)
+        left, s, right = accurate_svd(rest / split.root)
         floor = rank_cutoff(max(rows.shape), float(s[0] ** 2) if len(s) else 0.0, squared=False)
         seen = s**2 > floor
         g = np.concatenate([np.ones(own.shape[1]), np.where(seen, s**2, 0.0)])
@@ -232,7 +233,7 @@ def free_part(rows: Array) -> tuple[Array, Array]:
     """Return (E, U) with rows·E = U orthonormal: the range of the unpenalised columns."""
     scale = np.linalg.norm(rows, axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    left, s, right = np.linalg.svd(rows / scale, full_matrices=False)
+    left, s, right = accurate_svd(rows / scale)
     keep = s**2 > rank_cutoff(max((1, *rows.shape)), float(s[0] ** 2) if len(s) else 0.0, squared=False)
     return (right[keep].T / s[keep]) / scale[:, None], left[:, keep]
 

@@ -108,6 +108,10 @@ class Spectral:
         left = (np.multiply.outer(alphas, self.d) * self._shrink(alphas)) ** 2
         return self.rss0 + left @ self.energy
 
+    def spectrum(self) -> Array:
+        """Return the positive squared singular values of the penalised part."""
+        return np.asarray(self.g[(self.d > 0) & (self.g > 0)])
+
     def condition(self, alpha: float) -> float:
         """Return (g_max + α)/(g_min + α) over the penalised directions."""
         penalised = self.g[self.d > 0]

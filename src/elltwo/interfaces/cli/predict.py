@@ -126,7 +126,7 @@ class Predictions:
         """Return what the user should know about the rows that were read."""
         lines = []
         if self.empty:
-            lines.append(f"{self.empty:,} rows lack a value and have an empty prediction.")
+            lines.append(f"{self.empty:,} of the rows lack a value and have an empty prediction.")
         by_column: dict[str, Counter[str]] = {}
         for (column, level), rows in self.unseen.items():
             by_column.setdefault(column, Counter())[level] += rows

@@ -57,9 +57,8 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
     def _take(self, fit: Fit, *, one_alpha: bool) -> Self:
         """Set the fitted attributes in scikit-learn's shapes."""
         self.fit_, self.path_ = fit, fit.path
-        one_dimensional = self._one_dimensional
-        self.coef_ = fit.coef[:, 0] if one_dimensional else np.ascontiguousarray(fit.coef.T)
-        self.intercept_ = float(fit.intercept[0]) if one_dimensional else fit.intercept
+        self.coef_ = fit.coef[:, 0] if fit.coef.shape[1] == 1 else np.ascontiguousarray(fit.coef.T)
+        self.intercept_ = float(fit.intercept[0]) if self._one_dimensional else fit.intercept
         self.alpha_ = float(fit.alpha[0]) if one_alpha else fit.alpha
         return self
 
