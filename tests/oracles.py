@@ -335,8 +335,8 @@ CRITERIA = {"loo": loo, "gcv": gcv, "reml": reml, "aic": aic, "bic": bic}
 def kkt_residual(model: Model, alpha: float, coef: Array, intercept: Array) -> float:
     """Backward error of the optimality condition, about u at a solution that is right to rounding.
 
-    gⱼ = Σ w(y − b − Xθ)zⱼ − αP(θ − θ₀)ⱼ relative to dⱼ·(‖y − ȳ‖ + Σ dₖ|θₖ| + √α·Σ|Bθ₀| + ‖|X||θ₀|‖), where
-    BᵀB = P and dⱼ² = ‖zⱼ‖² + αPⱼⱼ is the squared length of the j-th augmented column; and
+    gⱼ = Σ w(y − b − Xθ)zⱼ − αP(θ − θ₀)ⱼ relative to dⱼ·(‖y − ȳ‖ + Σ dₖ|θₖ| + √α·Σ|Bθ₀|), where BᵀB = P and
+    dⱼ² = ‖zⱼ‖² + αPⱼⱼ is the squared length of the j-th augmented column; and
     Σ w(y − b − Xθ) relative to Σ w(|y| + |b| + Σ|xⱼθⱼ|).
     """
     w, B, theta = _long(model.w), model.penalty_root(), _long(coef)
@@ -346,7 +346,7 @@ def kkt_residual(model: Model, alpha: float, coef: Array, intercept: Array) -> f
     centred_e = _centred(model, y) - Z @ theta if model.fit_intercept else e
     g = Z.T @ (w[:, None] * centred_e) - _long(alpha) * B.T @ (B @ (theta - prior[:, None]))
     d = augmented_lengths(model, alpha)
-    size = np.sqrt(w @ _centred(model, y) ** 2) * (1 + prior_size(model)) + d @ np.abs(theta)
+    size = np.sqrt(w @ _centred(model, y) ** 2) + d @ np.abs(theta)
     size += np.sqrt(_long(alpha)) * np.abs(B @ prior).sum()
     worst = (np.abs(g) / np.where(d > 0, d, 1)[:, None] / size).max()
     if model.fit_intercept:
@@ -377,18 +377,8 @@ def condition(model: Model, alpha: float) -> float:
 
 
 def tolerance(model: Model, alpha: float, floor: float) -> float:
-    """max(floor, SAFETY·u·(κ + ‖|X||θ₀|‖/‖y − ȳ‖)): the forward error of a backward-stable least-squares fit.
-
-    The second term is the rounding of Xθ₀, when a prior is taken off the target.
-    """
-    return max(floor, SAFETY * UNIT * (condition(model, alpha) + prior_size(model)))
-
-
-def prior_size(model: Model) -> float:
-    """‖|X||θ₀|‖/‖y − ȳ‖ of the worst target: how much the rounding u·|Xθ₀| matters."""
-    w = _long(model.w)
-    size = np.sqrt(w @ (np.abs(_long(model.X)) @ np.abs(_prior(model))) ** 2)
-    return float(size / np.sqrt(w @ _centred(model, model.y) ** 2).min())
+    """max(floor, SAFETY·u·κ): the forward error of a backward-stable least-squares fit."""
+    return max(floor, SAFETY * UNIT * condition(model, alpha))
 
 
 def coefficient_error(model: Model, alpha: float, coef: Array, reference: Array) -> float:

@@ -44,6 +44,8 @@ Array = npt.NDArray[Any]
 #: Largest u·κ̂² at the smallest alpha of a path for which squared data still give every score to
 #: about ten digits; beyond it rows in memory are factorised orthogonally.
 PATH_LOSS = 1e-11
+#: The same where the orthogonal factorisation costs next to nothing: up to so many n·p².
+CHEAP_LOSS, CHEAP_WORK = 1e-14, 1e8
 #: The same for rows that would have to be read again from disk, at the chosen alpha.
 STREAM_LOSS = 1e-4
 #: Coefficients of a whole path are computed at once up to this many; a longer path computes them when
@@ -306,7 +308,10 @@ class _Run:
             return False
         if not self.problem.source.in_memory:
             return (chosen or self.fixed is not None) and ROUNDOFF * condition > STREAM_LOSS
-        return condition > (state.condition_limit if self.fixed is not None else PATH_LOSS / ROUNDOFF)
+        if self.fixed is not None:
+            return condition > state.condition_limit
+        cheap = state.statistic.rows * float(self.problem.source.n_features) ** 2 <= CHEAP_WORK
+        return ROUNDOFF * condition > (CHEAP_LOSS if cheap else PATH_LOSS)
 
     def _choose(self, context: Context) -> _Choice:
         if self.rule is None:
@@ -440,7 +445,8 @@ class _Run:
             notes.append(Status.CONSTANT_COLUMNS)
         if np.any(choice.alpha == 0) and getattr(optimum.state, "rank", constant.size) < np.sum(~constant):
             notes.append(Status.RANK_DEFICIENT)
-        if self.solver == "auto" and np.isinf(optimum.state.condition_limit):
+        lost = ROUNDOFF * certificate.condition**2 > PATH_LOSS
+        if self.solver == "auto" and lost and np.isinf(optimum.state.condition_limit):
             notes.append(Status.ORTHOGONAL)
         if certificate.digits < 6:
             notes.append(Status.LOST_DIGITS)

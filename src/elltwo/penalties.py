@@ -35,11 +35,6 @@ class QuadraticForm:
         d = self.d if theta.ndim == 1 else self.d[:, None]
         return d * theta if self.rotation is None else self.rotation @ (d * (self.rotation.T @ theta))
 
-    def inverse(self, theta: Array) -> Array:
-        """Return P⁻¹θ for θ of shape (p, T) and d > 0."""
-        d = self.d[:, None]
-        return theta / d if self.rotation is None else self.rotation @ ((self.rotation.T @ theta) / d)
-
     def matrix(self) -> Array:
         """Return P as a dense p × p array."""
         return np.diag(self.d) if self.rotation is None else (self.rotation * self.d) @ self.rotation.T

@@ -608,6 +608,7 @@ def refine(alphas: Array, value: Array, index: int) -> float:
 
     The criterion is analytic in t = log α in the strip |Im t| < π, so the polynomial through the eleven
     nearest points of a uniform grid with spacing h errs by O((h/π)¹¹): about 1e-10 at six points per decade.
+    Six significant digits are kept: more would be rounding noise, since the criterion is flat there.
     """
     if index in (0, len(alphas) - 1):
         return float(alphas[index])
@@ -619,4 +620,4 @@ def refine(alphas: Array, value: Array, index: int) -> float:
     curve = BarycentricInterpolator(t, v - v.min())
     low, high = np.log(alphas[index - 1]), np.log(alphas[index + 1])
     found = minimize_scalar(lambda x: float(curve(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    return float(np.exp(found.x))
+    return float(f"{np.exp(found.x):.6g}")

@@ -20,6 +20,8 @@ SOLVERS = (SpectralSolver(), CholeskySolver(), OrthogonalSolver(), DualSolver())
 DUAL_BYTES = 1 << 30
 #: Most rows for which an n × n matrix is factorised.
 DUAL_ROWS = 20_000
+#: Below this, a path is computed in the space of the rows whatever the number of features.
+FEW_ROWS = 256
 #: The orthogonal method when there are more features than rows: an SVD of the rows themselves.
 WIDE_ORTHOGONAL = DualSolver(name="orthogonal", exact=True)
 
@@ -39,6 +41,12 @@ class Look:
         return self.n is not None and self.p >= self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
 
 
+    @property
+    def few(self) -> bool:
+        """Whether the rows are so few that their full n × n space costs nothing."""
+        return not self.one_alpha and self.n is not None and self.n <= FEW_ROWS
+
+
 @dataclass(frozen=True)
 class Choice:
     """One line of the table."""
@@ -51,6 +59,7 @@ class Choice:
 
 AUTO = (
     Choice("no more rows than features", lambda p: p.wide, DualSolver(), "no more rows than features: n x n is smaller"),
+    Choice("few rows", lambda p: p.few, WIDE_ORTHOGONAL, "few rows: an SVD of the rows keeps every digit"),
     Choice("one alpha", lambda p: p.one_alpha, CholeskySolver(), "one alpha needs one Cholesky factorisation"),
     Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
 )

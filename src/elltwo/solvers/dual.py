@@ -125,53 +125,58 @@ class DualState(Spectral):
     ----------
     left : array, shape (n, r)
         Left singular vectors of the penalised part.
-    fixed : array, shape (n, q)
-        Orthonormal basis of √w·[1, X_free], which no penalty touches.
+    outside : array, shape (n, m)
+        Orthonormal basis of what no coefficient can explain: the complement of `left` and of √w·[1, X_free].
     y : array, shape (n, T)
         √w·(y − ȳ).
     """
 
     left: Array | None = None
-    fixed: Array | None = None
+    outside: Array | None = None
     y: Array | None = None
-    form: QuadraticForm | None = None
+    split: Split | None = None
+    through: Array | None = None
+    vectors: Array | None = None
 
     def solve(self, rhs: Array, alpha: Array) -> Array:
-        """Return (G + α_t P)⁻¹ rhs_t; off the range of B this is P⁻¹ rhs/α, if every feature is penalised."""
-        assert self.form is not None
+        """Return (G + α_t P)⁻¹ rhs_t; beyond the range of B, where G vanishes, that is P⁻¹ rhs_t/α_t."""
+        assert self.split is not None
+        assert self.through is not None
+        assert self.vectors is not None
         inside = super().solve(rhs, alpha)
-        if not np.all(self.d > 0) or np.any(self.form.d == 0) or np.any(alpha <= self.floor):
+        if np.any(alpha <= self.floor):
             return inside
-        rest = rhs - self.form.apply(self.basis @ (self.basis.T @ rhs))
-        return inside + self.form.inverse(rest) / alpha
+        turned = self.split.rotate(rhs.T).T
+        held = (turned[self.split.held] - self.through.T @ turned[self.split.free]) / self.split.root[:, None]
+        beyond = (held - self.vectors @ (self.vectors.T @ held)) / alpha
+        no_own = np.zeros((len(self.split.free), 0))
+        return inside + self.split.basis(no_own, self.through, beyond)
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
-        """Yield residuals and divisors without cancellation: both as sums over U of α/(g + α).
+        """Yield residuals and divisors without cancellation: both as sums over U of α/(g + α), and over N of 1.
 
-        When the rows' whole space is used up (no residual degrees of freedom) the common factor α is
+        When the rows' whole space is used up (N is empty) the common factor α is
         taken out of both, so that the ratio has its limit at α → 0.
         """
         assert self.left is not None
-        assert self.fixed is not None
+        assert self.outside is not None
         assert self.y is not None
-        U, Q, y = self.left, self.fixed, self.y
+        U, N, y = self.left, self.outside, self.y
         w = self.statistic.w  # type: ignore[attr-defined]
         root, positive = np.sqrt(np.where(w > 0, w, 1.0)), w > 0
-        spare = int(positive.sum()) - U.shape[1] - Q.shape[1]
         factor = self._shrink(alphas)[:, self.d > 0]
         keep = U**2 @ factor.T
         scale = 1.0 / np.maximum(alphas, np.finfo(np.float64).tiny)
-        if spare > 0:
+        if N.shape[1] > 0:
             factor, keep, scale = factor * alphas[:, None], keep * alphas, np.ones(len(alphas))
-            used = np.sum(U**2, axis=1) + np.sum(Q**2, axis=1)
-            keep += np.maximum(positive - used, 0.0)[:, None]
+            keep += np.sum(N**2, axis=1)[:, None]
         share = (leave_out_weight(problem, w) / np.where(positive, w, 1.0))[:, None]
         keep = np.where(positive[:, None], (1 - share) * scale + share * keep, 1.0)
         for t in range(y.shape[1]):
             along = U.T @ y[:, t]
             residual = U @ (factor * along).T
-            if spare > 0:
-                residual += (y[:, t] - U @ along - Q @ (Q.T @ y[:, t]))[:, None]
+            if N.shape[1] > 0:
+                residual += (N @ (N.T @ y[:, t]))[:, None]
             residual /= root[:, None]
             yield Influence(slice(0, len(w)), slice(t, t + 1), residual[:, :, None], keep, w)
 
@@ -201,10 +206,9 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
     keep[max(room, 0) :] = False
     g, U = g[keep], U[:, keep]
     vectors = right[keep].T if rows.exact else scaled.T @ (U / np.sqrt(g))
+    U, outside = _orthonormal(fixed, U, root > 0)
     along = np.vstack([free.T @ y, U.T @ y])
     size = np.concatenate([np.ones(own.shape[1]), g])
-    outside = y - np.hstack([free, U]) @ along
-    spare = room - len(g)
     return DualState(
         statistic=rows,
         centre=centre,
@@ -212,15 +216,29 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
         g=size,
         d=np.concatenate([np.zeros(own.shape[1]), np.ones(len(g))]),
         cross=np.sqrt(size)[:, None] * along,
-        rss0=np.sum(outside**2, axis=0) if spare > 0 else np.zeros(y.shape[1]),
+        rss0=np.sum((outside.T @ y) ** 2, axis=0),
         smallest=float(g[-1]) if len(g) and (rows.exact or len(g) == min(room, len(split.held))) else 0.0,
         floor=floor,
         condition_limit=np.inf if rows.exact else 1e-2 / ROUNDOFF,
         left=U,
-        fixed=fixed,
+        outside=outside,
         y=y,
-        form=form,
+        split=split,
+        through=through,
+        vectors=vectors,
     )
+
+
+def _orthonormal(fixed: Array, U: Array, positive: Array) -> tuple[Array, Array]:
+    """Return U made exactly orthogonal to `fixed`, and a basis of what is left of the rows of positive weight.
+
+    Directions of small singular values carry rounding noise that need not be orthogonal to the intercept.
+    """
+    inside, q, k = np.flatnonzero(positive), fixed.shape[1], fixed.shape[1] + U.shape[1]
+    Q, R = np.linalg.qr(np.hstack([fixed, U])[inside], mode="complete")
+    spread = np.zeros((len(positive), len(inside)))
+    spread[inside] = Q
+    return spread[:, q:k] * np.sign(R.diagonal()[q:k]), spread[:, k:]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Spectral:
     g, d : arrays, shape (k,)
         g is exactly 0 in directions that the data do not tell from rounding noise.
     cross : array, shape (k, T)
-        c̃ = Bᵀc, 0 where g is.
+        c̃ = Bᵀc.
     rss0 : array, shape (T,)
         RSS of the unpenalised fit.
     smallest : float
@@ -79,7 +79,8 @@ class Spectral:
     @property
     def energy(self) -> Array:
         """Return c̃²/g, shape (k, T): the sum of squares that each direction explains at α = 0."""
-        return self.cross**2 / np.where(self.g > 0, self.g, 1.0)[:, None]
+        seen = (self.g > 0)[:, None]
+        return np.where(seen, self.cross**2 / np.where(seen, self.g[:, None], 1.0), 0.0)
 
     @property
     def rank(self) -> int:
@@ -117,8 +118,8 @@ class Spectral:
         penalised = self.g[self.d > 0]
         if len(penalised) == 0:
             return 1.0
-        smallest = self.smallest + alpha
-        return float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
+        with np.errstate(over="ignore", divide="ignore"):
+            return float((penalised.max() + alpha) / np.float64(self.smallest + alpha))
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
         """Yield residuals y − ŷ and 1 − h from one pass over the rows."""
@@ -160,8 +161,8 @@ def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
     own_cross = own.T @ cross[free]
     held_cross = (cross[held] - through.T @ cross[free]) / split.root[:, None]
     g = np.concatenate([np.ones(own.shape[1]), np.where(seen, g, 0.0)])
-    c = np.vstack([own_cross, np.where(seen[:, None], vectors.T @ held_cross, 0.0)])
-    explained = np.sum(c**2 / np.where(g > 0, g, 1.0)[:, None], axis=0)
+    c = np.vstack([own_cross, vectors.T @ held_cross])
+    explained = np.sum(c[g > 0] ** 2 / g[g > 0, None], axis=0)
     return Spectral(
         statistic=moments,
         centre=centre,

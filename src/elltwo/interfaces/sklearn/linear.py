@@ -58,7 +58,8 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
         """Set the fitted attributes in scikit-learn's shapes."""
         self.fit_, self.path_ = fit, fit.path
         self.coef_ = fit.coef[:, 0] if fit.coef.shape[1] == 1 else np.ascontiguousarray(fit.coef.T)
-        self.intercept_ = float(fit.intercept[0]) if self._one_dimensional else fit.intercept
+        scalar = self._one_dimensional or not fit.fit_intercept
+        self.intercept_ = float(fit.intercept[0]) if scalar else fit.intercept
         self.alpha_ = float(fit.alpha[0]) if one_alpha else fit.alpha
         return self
 
