@@ -386,6 +386,17 @@ def test_version():
     assert run("--version").stdout == f"elltwo, version {elltwo.__version__}\n"
 
 
+def test_the_package_runs_as_a_module(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "elltwo", "convert", "1", "--from", "sum", "--to", "mean", "--n", "4"],
+        capture_output=True,
+        encoding="utf-8",
+        env=ENVIRONMENT,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.25\n", "")
+
+
 def test_the_program_runs_as_a_process(tmp_path):
     done = subprocess.run(
         [*PROGRAM, "fit", DIABETES, "--target", "progression", "--json"],

@@ -186,16 +186,30 @@ def test_many_features_are_cut_in_the_text_and_counted():
     assert len(as_dict(fit)["targets"][0]["coefficients"]) == 45
 
 
-@pytest.mark.parametrize("targets", [2, 9])
-def test_several_targets_get_one_column_each_up_to_four(targets):
+@pytest.mark.parametrize("targets", [2, 5, 9])
+def test_several_targets_get_one_column_each_as_far_as_there_is_room(targets):
     fit = make_fit(targets=targets, alpha=np.linspace(1, 2, targets))
     text = as_text(fit)
     assert "one α for each target, 1 to 2" in text
     head = next(line for line in text.splitlines() if line.startswith("Coefficients"))
-    assert head.split()[1:] == [f"y{t}" for t in range(min(targets, 4))]
-    assert ("5 more targets" in text) == (targets == 9)
+    shown = head.split()[1:]
+    assert shown == [f"y{t}" for t in range(min(targets, 6))]
+    assert ("3 more targets" in text) == (targets == 9)
     assert all(len(line) <= WIDTH for line in text.splitlines())
     assert [t["alpha"] for t in as_dict(fit)["targets"]] == list(np.linspace(1, 2, targets))
+
+
+def test_targets_that_need_wide_columns_leave_room_for_fewer():
+    fit = make_fit(targets=5)
+    fit = replace(
+        fit,
+        coef=fit.coef * np.array([1e-9, 1e5, 1e-3, 1, 1e-9]),
+        feature_names=tuple(f"a long name of feature {j}" for j in range(4)),
+        target_names=tuple(f"a long name {t}" for t in range(5)),
+    )
+    text = as_text(fit)
+    assert "… and 1 more target; the JSON form lists all." in text
+    assert all(len(line) <= WIDTH for line in text.splitlines())
 
 
 def test_names_that_are_long_wide_or_hostile_do_not_break_the_table():

@@ -1,16 +1,17 @@
 """The few dense-array primitives that NumPy lacks or does less well, in one place.
 
 Everything above this module is written with plain NumPy expressions plus these. Each takes
-and returns float64; none writes to its input unless its name says so (`add_…`).
+and returns float64; none writes to its input. SciPy's LAPACK is loaded by the functions that need it:
+importing it takes longer than many a fit that does not.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import blas, lapack
 
 Array = npt.NDArray[Any]
 
@@ -18,24 +19,15 @@ Array = npt.NDArray[Any]
 ROUNDOFF = float(np.finfo(np.float64).eps) / 2
 
 
-def zeros_gram(p: int) -> Array:
-    """Return a p × p array of zeros for `add_gram` (Fortran order, as BLAS wants it)."""
-    return np.zeros((p, p), order="F")
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a context in which BLAS runs on one thread.
 
+    For blocks that another thread decodes meanwhile: the products are small, and BLAS threads that spin
+    while they wait for each other would take the decoder's core.
+    """
+    from threadpoolctl import threadpool_limits
 
-def add_gram(total: Array, Z: Array) -> None:
-    """Add ZᵀZ to the upper triangle of `total` in place, without a copy of a contiguous Z (m, p)."""
-    if Z.flags.c_contiguous:
-        blas.dsyrk(1.0, Z.T, beta=1.0, c=total, overwrite_c=1)
-    else:
-        blas.dsyrk(1.0, Z, beta=1.0, c=total, trans=1, overwrite_c=1)
-
-
-def mirror_upper(gram: Array) -> Array:
-    """Return the symmetric matrix whose upper triangle is given, in place of its argument."""
-    below = np.tril_indices_from(gram, -1)
-    gram[below] = gram.T[below]
-    return gram
+    return threadpool_limits(limits=1, user_api="blas")  # type: ignore[no-any-return]
 
 
 def cross_product(Z: Array, V: Array) -> Array:
@@ -56,12 +48,11 @@ def eigh_descending(symmetric: Array) -> tuple[Array, Array]:
 
 
 def triangular_factor(rows: Array) -> Array:
-    """Return the k × k upper triangular R of a QR factorisation of `rows` (m, k), with m < k padded by zeros."""
+    """Return the k × k upper triangular R of a QR factorisation of `rows` (m, k), m < k padded by zeros."""
     m, k = rows.shape
     if m < k:
         rows = np.vstack([rows, np.zeros((k - m, k))])
-    qr, _, _, _ = lapack.dgeqrf(rows)
-    return np.triu(qr[:k])
+    return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
 def accurate_svd(matrix: Array) -> tuple[Array, Array, Array]:
@@ -74,6 +65,8 @@ def accurate_svd(matrix: Array) -> tuple[Array, Array, Array]:
     if m < k:
         left, s, right = accurate_svd(matrix.T)
         return right.T, s, left.T
+    from scipy.linalg import lapack
+
     if k == 0:
         return np.zeros((m, 0)), np.zeros(0), np.zeros((0, 0))
     s, left, right, scale, _, info = lapack.dgejsv(matrix, joba=2, jobu=0, jobv=0, jobr=0, jobt=0, jobp=0)
@@ -85,5 +78,7 @@ def accurate_svd(matrix: Array) -> tuple[Array, Array, Array]:
 
 def solve_upper(R: Array, rhs: Array, *, transposed: bool = False) -> Array:
     """Return R⁻¹ rhs (or R⁻ᵀ rhs) for upper triangular R without zeros on its diagonal."""
+    from scipy.linalg import lapack
+
     solution, _ = lapack.dtrtrs(R, rhs, lower=0, trans=int(transposed))
     return np.asarray(solution)

@@ -169,6 +169,7 @@ def refine(optimum: Optimum, *, on_rows: bool, tol: float) -> Solution:
     Parameters
     ----------
     optimum : Optimum
+        Problem, state and alpha.
     on_rows : bool
         Measure on the rows (one pass each); otherwise on the moments, without a step.
     tol : float
@@ -257,7 +258,7 @@ def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
 
 
 def _sample(problem: Problem, rows: int) -> tuple[Array, Array, Array | None, float]:
-    """Return evenly spaced rows of the first block and the factor that scales a random sum over them up to all."""
+    """Return evenly spaced rows of the first block, and the factor from a random sum over them to all."""
     block = next(problem.source.blocks())
     most = max(32, PROBE_SIZE // block.X.shape[1])
     step = max(1, len(block.y) // most)

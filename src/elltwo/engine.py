@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF
+from elltwo.array import ROUNDOFF, one_blas_thread
 from elltwo.data.base import Block, BlockwiseSource, Source
 from elltwo.diagnostics import Optimum, correct_digits, refine
 from elltwo.errors import InputError, Status, did_you_mean
@@ -51,6 +52,9 @@ STREAM_LOSS = 1e-4
 #: Coefficients of a whole path are computed at once up to this many; a longer path computes them when
 #: asked, and for that holds on to its factorisation (and, with p ≥ n, to the rows).
 KEPT_PATH = 1 << 20
+#: Rows on disk are read again for the certificate if there are at most so many numbers in them, or if
+#: the moments alone would leave an error above `tol`.
+CHEAP_REREAD = 1 << 22
 #: Targets with an alpha of their own beyond this many keep the grid's alphas unrefined.
 REFINED_TARGETS = 16
 ALPHA_SCALES = ("sum", "mean")
@@ -145,12 +149,16 @@ def fit_moments(
     notes: tuple[Status, ...] = ()
     if isinstance(rule, LOO):
         if rule.one_se or rule.scoring is not None:
-            raise InputError("leave-one-out with one_se or scoring needs the rows; partial_fit keeps only moments.")
+            raise InputError(
+                "leave-one-out with one_se or scoring needs the rows; partial_fit keeps only moments."
+            )
         rule, notes = GCV(rule.alphas), (Status.RULE_REPLACED,)
     plan = None
     if isinstance(rule, KFold):
         if rule.scoring is not None:
-            raise InputError("KFold(scoring=…) needs the rows; partial_fit keeps only moments. Use scoring=None.")
+            raise InputError(
+                "KFold(scoring=…) needs the rows; partial_fit keeps only moments. Use scoring=None."
+            )
         if len(atoms) < 2:
             rule, notes = GCV(rule.alphas), ()
         else:
@@ -178,7 +186,7 @@ class _NoRows(BlockwiseSource):
 
     in_memory = False
     counts = False
-    n_rows = None
+    n_rows: int | None = None
 
     def __init__(self, feature_names: tuple[str, ...], target_names: tuple[str, ...]) -> None:
         self.feature_names, self.target_names = feature_names, target_names
@@ -198,7 +206,9 @@ def _rule_or_number(alpha: Any, n_targets: int, per_target: bool) -> tuple[Rule 
         return as_rule(alpha), None
     values = check_alphas(alpha)
     if len(values) not in (1, n_targets):
-        raise InputError(f"alpha has {len(values)} values for {n_targets} target(s); give one, or one per target.")
+        raise InputError(
+            f"alpha has {len(values)} values for {n_targets} target(s); give one, or one per target."
+        )
     if per_target and len(values) == 1 and n_targets > 1:
         raise InputError("alpha_per_target=True needs a rule, or an array with one alpha per target.")
     return None, np.broadcast_to(values, (n_targets,)).copy()
@@ -262,7 +272,8 @@ class _Run:
         if atoms is None:
             shared = self.plan is not None and self.plan.shared
             step = self.plan.passes[0] if self.plan is not None and shared else None
-            with np.errstate(invalid="ignore", over="ignore"):
+            alone = nullcontext() if self.problem.source.in_memory else one_blas_thread()
+            with alone, np.errstate(invalid="ignore", over="ignore"):
                 atoms = solver.gather(self.problem, *((step.labels, step.n_atoms) if step else (None, 1)))
             if not atoms:
                 raise InputError("the data have no rows.")
@@ -273,7 +284,7 @@ class _Run:
             raise explain_not_finite(self.problem.source)
         if self.rule is not None and statistic.rows < 2:
             raise InputError(
-                f"choosing alpha needs at least 2 rows; there is {statistic.rows} (n_samples=1). Give a number as alpha."
+                "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). Add rows, or give a number as alpha."
             )
         form = self.problem.form(statistic.x_scale)
         state = solver.state(statistic, form, self.problem.fit_intercept)
@@ -302,8 +313,8 @@ class _Run:
         if self.solver != "auto":
             if (chosen or self.fixed is not None) and condition > state.condition_limit:
                 raise InputError(
-                    f"solver '{self.solver}' squares the data and would lose the answer at alpha = {alpha:g}: columns "
-                    "nearly repeat each other. Use solver='auto' or 'orthogonal', or a larger alpha."
+                    f"solver '{self.solver}' squares the data and would lose the answer at alpha = {alpha:g}: "
+                    "columns nearly repeat each other. Use solver='auto' or 'orthogonal', or a larger alpha."
                 )
             return False
         if not self.problem.source.in_memory:
@@ -327,13 +338,17 @@ class _Run:
             grid, scores = self._refined(grid, scores, criterion)
         value, se = self._pooled(scores)
         chosen = np.array(
-            [best_index(value[:, t], None if se is None else se[:, t], grid, self.rule.one_se) for t in range(value.shape[1])]
+            [
+                best_index(value[:, t], None if se is None else se[:, t], grid, self.rule.one_se)
+                for t in range(value.shape[1])
+            ]
         )
         index = np.broadcast_to(chosen, (self.problem.source.n_targets,))
         path = self._path(context, grid, scores, index)
         squared = isinstance(self.rule, (LOO, KFold)) and self.rule.scoring is None
         mse = scores.value[index, np.arange(len(index))] if squared else None
-        edge = self._edges(grid, index)
+        lowest = np.array([best_index(value[:, t], None, grid, False) for t in range(value.shape[1])])
+        edge = self._edges(grid, lowest)
         return _Choice(grid[index], path, self._text(grid, edge), mse, edge)
 
     def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
@@ -343,7 +358,9 @@ class _Run:
         se = None if scores.se is None else scores.se.mean(axis=1, keepdims=True)
         return scores.value.mean(axis=1, keepdims=True), se
 
-    def _refined(self, grid: Array, scores: Scores, criterion: Callable[[Array], Scores]) -> tuple[Array, Scores]:
+    def _refined(
+        self, grid: Array, scores: Scores, criterion: Callable[[Array], Scores]
+    ) -> tuple[Array, Scores]:
         """Return grid and scores with the refined optimum of each choice put in its place."""
         value, _ = self._pooled(scores)
         if value.shape[1] > REFINED_TARGETS:
@@ -356,7 +373,9 @@ class _Run:
         more = criterion(extra)
         order = np.argsort(np.concatenate([grid, extra]))
         se = None if scores.se is None or more.se is None else np.concatenate([scores.se, more.se])[order]
-        return np.concatenate([grid, extra])[order], Scores(np.concatenate([scores.value, more.value])[order], se)
+        return np.concatenate([grid, extra])[order], Scores(
+            np.concatenate([scores.value, more.value])[order], se
+        )
 
     def _path(self, context: Context, alphas: Array, scores: Scores | None, chosen: Array) -> Path:
         value, se = (None, None) if scores is None else self._pooled(scores)
@@ -388,7 +407,8 @@ class _Run:
         if len(grid) == 1:
             where = "nothing to choose from"
         how = "given" if self.rule.alphas is not None else "automatic"
-        text = f"{self.rule.describe()} over {len(grid)} alphas ({how}, {grid.min():.3g} to {grid.max():.3g}); {where}"
+        span = f"{grid.min():.3g} to {grid.max():.3g}"
+        text = f"{self.rule.describe()} over {len(grid)} alphas ({how}, {span}); {where}"
         return text + ("; largest alpha within one standard error of the best" if self.rule.one_se else "")
 
     def _finish(self, optimum: Optimum, choice: _Choice, solver: Any, why: str) -> Fit:
@@ -396,7 +416,8 @@ class _Run:
         condition = max(_sharp_condition(optimum, a) for a in np.unique(choice.alpha))
         loss = ROUNDOFF * condition
         gone = isinstance(problem.source, _NoRows)
-        on_rows = not gone and (problem.source.in_memory or loss > self.tol)
+        few = statistic.rows * problem.source.n_features <= CHEAP_REREAD
+        on_rows = not gone and (problem.source.in_memory or few or loss > self.tol)
         solution = refine(optimum, on_rows=on_rows, tol=self.tol)
         digits = correct_digits(optimum, solution) if on_rows else float(np.clip(-np.log10(loss), 0.0, 15.9))
         certificate = Certificate(
@@ -416,7 +437,7 @@ class _Run:
             rule_text=choice.text,
             path=choice.path,
             certificate=certificate,
-            status=self._status(optimum, choice, certificate, solver),
+            status=self._status(optimum, choice, certificate),
             solver=solver.name,
             solver_reason=why,
             objective=problem.objective(),
@@ -436,9 +457,7 @@ class _Run:
             cv_mse=choice.mse,
         )
 
-    def _status(
-        self, optimum: Optimum, choice: _Choice, certificate: Certificate, solver: Any
-    ) -> tuple[Status, ...]:
+    def _status(self, optimum: Optimum, choice: _Choice, certificate: Certificate) -> tuple[Status, ...]:
         notes = [*self.notes, *choice.notes]
         constant = optimum.statistic.x_scale == 0
         if self.problem.fit_intercept and constant.any():
@@ -465,8 +484,12 @@ def _condition(state: State, alpha: float) -> float:
 
 def _sharp_condition(optimum: Optimum, alpha: float) -> float:
     """Return κ̂² of the column-scaled matrix where its Gram is at hand, else the state's own."""
-    if isinstance(optimum.statistic, Moments):
-        scaled = Cholesky(optimum.statistic, optimum.form, optimum.problem.fit_intercept)
-        return min(_condition(scaled, alpha), _condition(optimum.state, alpha))
-    return _condition(optimum.state, alpha)
-
+    own = _condition(optimum.state, alpha)
+    if not isinstance(optimum.statistic, Moments) or isinstance(optimum.state, Cholesky):
+        return own
+    gram, _, _ = optimum.statistic.about(optimum.problem.fit_intercept)
+    matrix = gram + alpha * optimum.form.matrix()
+    scale = np.sqrt(np.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0))
+    values = np.linalg.eigvalsh(matrix / scale / scale[:, None])
+    values = values[values != 0] if alpha == 0 else values
+    return min(own, float(values[-1] / values[0])) if values[0] > 0 else own

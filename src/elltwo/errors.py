@@ -38,8 +38,8 @@ class Status(Enum):
         "Extend the grid downwards; if this was the automatic grid, the data ask for next to no penalty."
     )
     EDGE_HIGH = (
-        "The best alpha is the largest one tried, so the optimum may lie above it. "
-        "Extend the grid upwards; if this was the automatic grid, the features predict no better than the mean."
+        "The best alpha is the largest one tried, so the optimum may lie above it. Extend the grid "
+        "upwards; if this was the automatic grid, the features predict no better than the mean."
     )
     RANK_DEFICIENT = (
         "Some columns are linear combinations of others, so at this alpha the coefficients are not unique; "
@@ -55,9 +55,7 @@ class Status(Enum):
         "Fewer than 6 digits of the worst coefficient can be trusted. "
         "Drop columns that nearly repeat each other, or raise alpha."
     )
-    MOMENTS_ONLY = (
-        "The optimality residual was measured on the accumulated moments, because the rows were not read again."
-    )
+    MOMENTS_ONLY = "The optimality residual was measured on the accumulated moments, because the rows were not read again."
     RULE_REPLACED = (
         "Leave-one-out needs the rows, and partial_fit keeps only moments; generalised cross-validation (GCV) "
         "chose alpha. Pass alpha='gcv' to say so, or fit on all rows."

@@ -129,7 +129,9 @@ def _rule(
     if alpha is not None:
         if select is not None or given or one_se:
             other = "select" if select is not None else (given or ["one_se"])[0]
-            raise InputError(f"alpha fixes the penalty, so {other} has nothing to choose. Give one of the two.")
+            raise InputError(
+                f"alpha fixes the penalty, so {other} has nothing to choose. Give one of the two."
+            )
         return alpha
     if select is not None and not isinstance(select, str):
         if given or one_se:
@@ -153,7 +155,7 @@ def _rule(
 def _splitter(folds: int, group: str | None, time: str | None, seed: int) -> Any:
     """Return the splitter of rows into folds."""
     if folds < 2:
-        raise InputError(f"folds must be at least 2; got {folds}.")
+        raise InputError(f"folds must be at least 2; got {folds}. Use 5 or 10.")
     if group is not None:
         from sklearn.model_selection import GroupKFold
 
@@ -164,7 +166,9 @@ def _splitter(folds: int, group: str | None, time: str | None, seed: int) -> Any
 def _refuse_table_options(**options: Any) -> None:
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"{name} has no meaning for a Source, which brings its own columns. Leave it out.")
+            raise InputError(
+                f"{name} has no meaning for a Source, which brings its own columns. Leave it out."
+            )
 
 
 def _checked(fitted: Fit) -> Fit:
@@ -172,8 +176,8 @@ def _checked(fitted: Fit) -> Fit:
     for name, scale, mean in zip(fitted.target_names, fitted.target_scales, fitted.target_means, strict=True):
         if scale == 0:
             raise InputError(
-                f"target '{name}' has the same value ({mean:g}) in all {fitted.n_rows} rows, so there is nothing to "
-                "explain. Check the column, or the rows that were selected."
+                f"target '{name}' has the same value ({mean:g}) in all {fitted.n_rows} rows, so there is nothing "
+                "to explain. Check the column, or the rows that were selected."
             )
     return fitted
 

@@ -18,6 +18,7 @@ from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
 Labels = Callable[[Any], Array]
+Folds = Iterator[tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,18 @@ class FoldPlan:
     shared: bool
 
 
+#: Rows that are dealt one by one before the runs get longer, and so often again in each doubling.
+_SINGLE = 512
+
+
 @dataclass(frozen=True)
 class DealtFolds:
     """Deal rows to k folds by a fixed shuffle that needs no row count: the same on files and in memory.
 
-    Each run of k consecutive rows is dealt one row to each fold, in an order drawn from the seed and the
-    run's number. Folds differ in size by at most one row, and sorted files do no harm.
+    The rows are cut into runs, and each k consecutive runs are dealt one to each fold, in an order drawn
+    from the seed and their number. The first 1,024 rows are runs of their own; from there the length of
+    the runs doubles whenever the row number does, so that a run never exceeds 1/512 of the rows before
+    it. Sorted files do no harm, and long files are dealt in slices rather than row by row.
 
     Examples
     --------
@@ -56,20 +63,27 @@ class DealtFolds:
     def deal(self, start: int, stop: int) -> Array:
         """Return the fold of rows start … stop − 1, shape (stop − start,)."""
         k = self.n_splits
-        first, last = start // k, -(-stop // k)
+        run = _runs(np.arange(start, stop, dtype=np.int64))
+        first, last = int(run[0]) // k, int(run[-1]) // k + 1
         place = np.arange(first * k, last * k, dtype=np.uint64)
-        order = np.argsort(_scatter(place + np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15)).reshape(-1, k))
-        return order.reshape(-1)[start - first * k : stop - first * k].astype(np.int8 if k < 128 else np.int32)
+        key = _scatter(place + np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15))
+        return np.asarray(np.argsort(key.reshape(-1, k)).reshape(-1)[run - first * k])
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
         """Return k (scikit-learn's splitter interface)."""
         return self.n_splits
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002
         """Yield (train, test) indices (scikit-learn's splitter interface)."""
         fold = self.deal(0, len(X))
         for k in range(self.n_splits):
             yield np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+
+
+def _runs(row: Array) -> Array:
+    """Return the run that each row belongs to: runs of 2ʲ rows from row 512·2ʲ on, numbered in order."""
+    octave = np.maximum(np.frexp(row / _SINGLE)[1] - 1, 0)
+    return np.asarray(_SINGLE * octave + (row >> octave))
 
 
 def _scatter(x: Array) -> Array:
@@ -90,11 +104,11 @@ class TimeFolds:
 
     n_splits: int = 5
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
         """Return k (scikit-learn's splitter interface)."""
         return self.n_splits
 
-    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Folds:  # noqa: ARG002
         """Yield (train, test) indices (scikit-learn's splitter interface)."""
         if groups is None:
             raise InputError("TimeFolds needs the time of each row: pass a time column (time=…) or groups.")
@@ -188,7 +202,8 @@ def _from_splits(splits: list[tuple[Array, Array]], n: int) -> FoldPlan:
     if len(example) <= 2 * len(splits) + 2:
         atoms = member[:, example]
         folds = tuple(
-            (tuple(np.flatnonzero(row == 1).tolist()), tuple(np.flatnonzero(row == 2).tolist())) for row in atoms
+            (tuple(np.flatnonzero(row == 1).tolist()), tuple(np.flatnonzero(row == 2).tolist()))
+            for row in atoms
         )
         return FoldPlan((FoldPass(_lookup(label), len(example), folds),), shared=True)
     each = tuple(FoldPass(_lookup(row.astype(np.int64) - 1), 2, (((0,), (1,)),)) for row in member)

@@ -20,7 +20,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF, add_gram, cross_product, mirror_upper, zeros_gram
+from elltwo.array import ROUNDOFF, cross_product
 
 Array = npt.NDArray[Any]
 
@@ -107,7 +107,7 @@ class Moments:
             dx, dy = np.zeros_like(sums.x), np.zeros_like(sums.y)
         else:
             dx, dy = sums.x / W, sums.y / W
-        gram = mirror_upper(sums.gram) - W * np.outer(dx, dx)
+        gram = sums.gram - W * np.outer(dx, dx)
         np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0.0))
         return cls(
             rows=sums.rows,
@@ -173,7 +173,7 @@ class Moments:
         gap = self.y_mean - intercept - np.einsum("j,ajt->at", self.x_mean, coef)
         linear = np.einsum("jt,ajt->at", self.cross, coef)
         quadratic = np.einsum("ajt,ajt->at", coef, np.einsum("ij,ajt->ait", self.gram, coef, optimize=True))
-        return np.maximum(self.yy - 2 * linear + quadratic + self.weight * gap * gap, 0.0)
+        return np.asarray(np.maximum(self.yy - 2 * linear + quadratic + self.weight * gap * gap, 0.0))
 
 
 def drop_noise(scale: Array, mean: Array) -> Array:
@@ -204,13 +204,13 @@ class _Sums:
         p, T = len(shift.x), len(shift.y)
         self.shift = shift
         self.rows, self.weight = 0, 0.0
-        self.gram, self.cross = zeros_gram(p), np.zeros((p, T))
+        self.gram, self.cross = np.zeros((p, p)), np.zeros((p, T))
         self.x, self.y, self.yy = np.zeros(p), np.zeros(T), np.zeros(T)
 
     def add(self, X: Array, y: Array, weights: Array | None) -> None:
         """Add rows; a buffer of bounded size is used when they must be shifted, weighted or converted."""
-        contiguous = X.flags.c_contiguous or X.flags.f_contiguous
-        if weights is None and not self.shift.needed and contiguous and X.dtype == np.float64:
+        direct = X.itemsize in X.strides and X.dtype == np.float64  # BLAS takes it as it lies in memory
+        if weights is None and not self.shift.needed and direct:
             self._add(X, y - self.shift.y, np.ones(len(y)))
             self.rows += len(y)
             return
@@ -228,7 +228,7 @@ class _Sums:
             self.rows += int(np.count_nonzero(root))
 
     def _add(self, Z: Array, e: Array, root: Array) -> None:
-        add_gram(self.gram, Z)
+        self.gram += Z.T @ Z  # NumPy hands a product with its own transpose to BLAS syrk: half the work
         self.cross += cross_product(Z, e)
         self.x += root @ Z
         self.y += root @ e
@@ -290,4 +290,4 @@ def _take(X: Array, rows: Any) -> Array:
     """Return the rows of X in the memory order of X."""
     if isinstance(rows, slice) or X.flags.c_contiguous:
         return np.asarray(X[rows])
-    return np.take(X.T, rows, axis=1).T
+    return np.asarray(np.take(X.T, rows, axis=1).T)

@@ -114,9 +114,13 @@ class Matrix:
             raise InputError("penalty: a matrix must be square and finite.")
         size = float(np.abs(P).max(initial=0.0))
         if not np.allclose(P, P.T, rtol=0, atol=1e-10 * size):
-            raise InputError("penalty: the matrix is not symmetric; pass (P + P.T) / 2 if that is what you mean.")
+            raise InputError(
+                "penalty: the matrix is not symmetric; pass (P + P.T) / 2 if that is what you mean."
+            )
         if np.linalg.eigvalsh(P)[0] < -1e-10 * size * len(P):
-            raise InputError("penalty: the matrix has a negative eigenvalue, so the objective has no minimum.")
+            raise InputError(
+                "penalty: the matrix has a negative eigenvalue, so the objective has no minimum."
+            )
         return cls((P + P.T) / 2)
 
     def form(self, scales: Array) -> QuadraticForm:

@@ -56,7 +56,11 @@ class Problem:
     @cached_property
     def origin(self) -> Array:
         """Means of the first rows, shape (p,): taken off X before Xθ₀, so that large means cost no digits."""
-        first = next(self.source.blocks()).X[:4096] if self.fit_intercept else np.zeros((1, self.source.n_features))
+        first = (
+            next(self.source.blocks()).X[:4096]
+            if self.fit_intercept
+            else np.zeros((1, self.source.n_features))
+        )
         return np.asarray(first.mean(axis=0))
 
     def blocks(self) -> Iterator[Block]:
@@ -91,11 +95,12 @@ class Problem:
         if isinstance(shape, Identity):
             term = f"sum of squared {size}"
         else:
-            term = f"{size}' P {size}" + (" (P: one multiplier per feature)" if hasattr(shape, "multipliers") else "")
+            term = f"{size}' P {size}" + (
+                " (P: one multiplier per feature)" if hasattr(shape, "multipliers") else ""
+            )
         weighted = "weighted " if getattr(self.source, "weights", None) is not None else ""
-        on = " of the standardised features" if standardized else ""
         rest = "; intercept not penalised" if self.fit_intercept else "; no intercept"
-        return f"{weighted}sum of squared errors + alpha * {term}{on}{rest}"
+        return f"{weighted}sum of squared errors + alpha * {term}{rest}"
 
 
 def explain_not_finite(source: Source) -> InputError:

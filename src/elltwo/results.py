@@ -303,6 +303,8 @@ class Fit:
             p, T = len(fit.feature_names), len(fit.target_names)
             if fit.coef.shape != (p, T) or fit.intercept.shape != (T,):
                 raise ValueError("the coefficients do not match the names")
+            if not (np.isfinite(fit.coef).all() and np.isfinite(fit.intercept).all()):
+                raise ValueError("the coefficients are not finite")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(
                 f"This model file cannot be read: {error}. Fit the model again, or get an undamaged copy."

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import BarycentricInterpolator
-from scipy.optimize import minimize_scalar
+from numpy.polynomial import Polynomial
 
 from elltwo.data.base import Source
 from elltwo.errors import InputError, did_you_mean
@@ -404,7 +403,9 @@ class KFold:
         if isinstance(self.cv, int):
             return f"{self.cv}-fold cross-validation"
         k = getattr(self.cv, "n_splits", None)
-        return f"cross-validation by {type(self.cv).__name__}" + (f" ({k} folds)" if isinstance(k, int) else "")
+        return f"cross-validation by {type(self.cv).__name__}" + (
+            f" ({k} folds)" if isinstance(k, int) else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -483,7 +484,10 @@ def _mean_metric(metric: Metric, context: Context, folds: list[_Fold], alphas: A
         rows = [(b, fold.pick(b)) for b in context.problem.source.blocks()]
         y = np.concatenate([b.y[c] for b, c in rows])
         w = np.concatenate([np.ones(int(c.sum())) if b.weights is None else b.weights[c] for b, c in rows])
-        fitted = np.concatenate([np.einsum("ij,ajt->iat", b.X[c], coef, optimize=True) for b, c in rows]) + intercept
+        fitted = (
+            np.concatenate([np.einsum("ij,ajt->iat", b.X[c], coef, optimize=True) for b, c in rows])
+            + intercept
+        )
         values.append(
             [[-metric(y[:, t], fitted[:, a, t], w) for t in range(y.shape[1])] for a in range(len(alphas))]
         )
@@ -521,7 +525,9 @@ def as_metric(scoring: str | Metric) -> Metric:
         return scoring
     if scoring not in SCORINGS:
         known = ", ".join(SCORINGS)
-        raise InputError(f"scoring '{scoring}' is not known.{did_you_mean(scoring, SCORINGS)} Choose from: {known}.")
+        raise InputError(
+            f"scoring '{scoring}' is not known.{did_you_mean(scoring, SCORINGS)} Choose from: {known}."
+        )
     return SCORINGS[scoring]
 
 
@@ -557,7 +563,9 @@ def check_alphas(alphas: Any, *, positive: bool = False) -> Array:
     try:
         values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     except (TypeError, ValueError):
-        raise InputError(f"alpha must be a number ≥ 0, an array of numbers or a rule; got {alphas!r}.") from None
+        raise InputError(
+            f"alpha must be a number ≥ 0, an array of numbers or a rule; got {alphas!r}."
+        ) from None
     if values.ndim != 1 or values.size == 0:
         raise InputError(f"alpha must be a number or a vector of numbers; got shape {values.shape}.")
     bad = values[~(np.isfinite(values) & (values >= 0))]
@@ -617,7 +625,10 @@ def refine(alphas: Array, value: Array, index: int) -> float:
     t, v = np.log(alphas[near]), value[near]
     if not np.isfinite(v).all():
         return float(alphas[index])
-    curve = BarycentricInterpolator(t, v - v.min())
+    curve = Polynomial.fit(t, v - v.min(), len(t) - 1)
     low, high = np.log(alphas[index - 1]), np.log(alphas[index + 1])
-    found = minimize_scalar(lambda x: float(curve(x)), bounds=(low, high), method="bounded", options={"xatol": 1e-9})
-    return float(f"{np.exp(found.x):.6g}")
+    flat = curve.deriv().roots()
+    inside = flat[(np.abs(flat.imag) < 1e-9) & (flat.real > low) & (flat.real < high)].real
+    if len(inside) == 0:
+        return float(alphas[index])
+    return float(f"{np.exp(inside[np.argmin(curve(inside))]):.6g}")

@@ -25,7 +25,7 @@ WIDTH = 96
 
 _LABEL = 18
 _NAME = 36
-_TARGETS_SHOWN = 4
+_TARGETS_SHOWN = 6
 _NAME_BESIDE_TARGETS = 20
 _MEASURED = {
     "rows": "measured on the rows",
@@ -194,7 +194,7 @@ def _number(value: Any) -> float | int | None:
 
 
 def _heading(facts: dict[str, Any]) -> str:
-    names = [_printable(t["name"], _NAME) for t in facts["targets"]]
+    names = [printable(t["name"], _NAME) for t in facts["targets"]]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more targets" if len(names) > 3 else "")
     return f"Ridge (L2) regression of {shown}"
 
@@ -230,7 +230,7 @@ def _features_text(facts: dict[str, Any]) -> str:
     if texts := sum(column["kind"] == "string" for column in columns):
         text += f" from {len(columns):,} columns, {texts:,} of them text (one feature for each value)"
     if constant:
-        shown = ", ".join(_printable(n, _NAME) for n in constant[:3])
+        shown = ", ".join(printable(n, _NAME) for n in constant[:3])
         rest = f" and {len(constant) - 3:,} more" if len(constant) > 3 else ""
         text += f", of which constant, coefficient 0: {shown}{rest}"
     return text
@@ -276,7 +276,7 @@ def _coefficients(facts: dict[str, Any], most: int | None) -> str:
     shown = rows[:most]
     table = _table(
         ["Feature", "Coefficient", "Standardised"],
-        [[_printable(r["feature"], _NAME) for r in shown] + ["(intercept)"] * facts["fit_intercept"]],
+        [[printable(r["feature"], _NAME) for r in shown] + ["(intercept)"] * facts["fit_intercept"]],
         [
             [r["coef"] for r in shown] + [target["intercept"]] * facts["fit_intercept"],
             [r["standardized"] for r in shown] + [None] * facts["fit_intercept"],
@@ -288,16 +288,15 @@ def _coefficients(facts: dict[str, Any], most: int | None) -> str:
 
 def _targets(facts: dict[str, Any]) -> str:
     shown = facts["targets"][:30]
-    columns = {"α": "alpha", "λ": "lambda", "df": "df", "R²": "r2", "R² held out": "r2_cv"}
-    columns["residual s.e."] = "residual_standard_error"
-    if all(t["r2_cv"] is None for t in shown):
-        del columns["R² held out"]
-    table = _table(
-        ["Target", *columns],
-        [[_printable(t["name"], _NAME) for t in shown]],
-        [[t[key] for t in shown] for key in columns.values()],
-    )
-    return "\n".join([table, *_left_out(len(facts["targets"]) - len(shown), "targets")])
+    numbers = {"α": "alpha", "λ": "lambda", "df": "df"}
+    columns = {head: [t[key] for t in shown] for head, key in numbers.items()}
+    columns["R²"] = [_or_none(t["r2"], ".4f") for t in shown]
+    if any(t["r2_cv"] is not None for t in shown):
+        columns["R² held out"] = [_or_none(t["r2_cv"], ".4f") for t in shown]
+    columns["residual s.e."] = [t["residual_standard_error"] for t in shown]
+    names = [printable(t["name"], _NAME) for t in shown]
+    table = _table(["Target", *columns], [names], list(columns.values()))
+    return "\n".join([table, *_left_out(len(facts["targets"]) - len(shown), "target")])
 
 
 def _coefficients_by_target(fit: Fit, most: int | None) -> str:
@@ -306,31 +305,34 @@ def _coefficients_by_target(fit: Fit, most: int | None) -> str:
     scaled = fit.coef * fit.feature_scales[:, None]
     spread = np.where(fit.target_scales > 0, fit.target_scales, 1)
     order = _by_importance(np.max(np.abs(scaled) / spread, axis=1))
-    shown = order[:most]
-    names = [_printable(fit.feature_names[j], _NAME_BESIDE_TARGETS) for j in shown]
-    heads = [_printable(n, 14) for n in fit.target_names[:_TARGETS_SHOWN]]
+    for beside in range(min(targets, _TARGETS_SHOWN), 0, -1):  # as many targets as the width has room for
+        tables = _two_tables(fit, scaled, order[:most], beside)
+        if max(_cells(line) for table in tables for line in table.splitlines()) <= WIDTH:
+            break
+    left_out = _left_out(len(order) - len(order[:most])) + _left_out(targets - beside, "target")
+    note = "Standardised: change of the target when the feature rises by one standard deviation."
+    return "\n".join([tables[0], "", tables[1], *left_out, note])
+
+
+def _two_tables(fit: Fit, scaled: Any, shown: list[int], beside: int) -> tuple[str, str]:
+    names = [printable(fit.feature_names[j], _NAME_BESIDE_TARGETS) for j in shown]
+    heads = [printable(n, 14) for n in fit.target_names[:beside]]
     bottom = ["(intercept)"] * fit.fit_intercept
     original = [
-        [fit.coef[j, t] for j in shown] + [fit.intercept[t]] * fit.fit_intercept for t in range(len(heads))
+        [fit.coef[j, t] for j in shown] + [fit.intercept[t]] * fit.fit_intercept for t in range(beside)
     ]
-    standard = [[scaled[j, t] for j in shown] for t in range(len(heads))]
-    left_out = _left_out(len(order) - len(shown)) + _left_out(targets - len(heads), "targets")
-    return "\n".join(
-        [
-            _table(["Coefficients", *heads], [names + bottom], original),
-            "",
-            _table(["Standardised", *heads], [names], standard),
-            *left_out,
-            "Standardised: change of the target when the feature rises by one standard deviation.",
-        ]
+    standard = [[scaled[j, t] for j in shown] for t in range(beside)]
+    return (
+        _table(["Coefficients", *heads], [names + bottom], original),
+        _table(["Standardised", *heads], [names], standard),
     )
 
 
-def _left_out(count: int, what: str = "features") -> list[str]:
+def _left_out(count: int, what: str = "feature") -> list[str]:
     if count <= 0:
         return []
-    order = " with smaller standardised coefficients" if what == "features" else ""
-    return [f"… and {count:,} more {what}{order}; the JSON form lists all."]
+    order = " with smaller standardised coefficients" if what == "feature" else ""
+    return [f"… and {count:,} more {what}{'s' * (count > 1)}{order}; the JSON form lists all."]
 
 
 def _table(heads: Sequence[str], names: Sequence[Sequence[str]], numbers: Sequence[Sequence[Any]]) -> str:
@@ -345,8 +347,8 @@ def _table(heads: Sequence[str], names: Sequence[Sequence[str]], numbers: Sequen
 
 
 def _align(values: Sequence[Any]) -> list[str]:
-    """Format numbers to five significant digits with their decimal points below one another."""
-    texts = ["" if v is None else _short(v) for v in values]
+    """Format numbers to five significant digits, or take text as it is, decimal points below one another."""
+    texts = ["" if v is None else v if isinstance(v, str) else _short(v) for v in values]
     tails = [len(text) - text.index(".") if "." in text else 0 for text in texts]
     most = max(tails, default=0)
     return [text + " " * (most - tail) for text, tail in zip(texts, tails, strict=True)]
@@ -381,7 +383,7 @@ def _cells(text: str) -> int:
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
-def _printable(name: str, width: int) -> str:
+def printable(name: str, width: int) -> str:
     """Return a name on one line, without control characters, cut in the middle if it is long."""
     name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= width else f"{name[: width // 2]}…{name[-(width - width // 2 - 1) :]}"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from elltwo.fitting import fit_source
 from sklearn import model_selection as splitters
 
 import oracles
 from elltwo import AIC, BIC, GCV, LOO, REML, KFold, Status
+from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import Model
 from shapes import SHAPES, VARIATIONS, alphas_for, generator, options, problem, source
@@ -305,6 +305,32 @@ def test_one_standard_error_rule_takes_more_penalty_and_loses_at_most_one_error(
     # It is the largest such alpha of the grid.
     assert (path.score[chosen + 1 :] > limit).all()
     assert path.score_se[at_best] > 0
+
+
+@every_variation
+def test_standard_error_of_leave_one_out(variation: str) -> None:
+    """sqrt(Σ wᵢ²(eᵢ² − mean)²)/Σw, that of a weighted mean; copies of a row count one by one."""
+    model = problem("tall", variation)
+    alphas = alphas_for(model, low=-3)
+    squares = oracles.loo_residuals(model, alphas)[:, :, 0] ** 2
+    deviation = (squares - oracles.loo(model, alphas)[:, 0]) ** 2
+    spread = np.sqrt((model.w if model.counts else model.w**2) @ deviation) / model.w.sum()
+    se = run(model, LOO(alphas=alphas)).path.score_se
+    # With n or n − 1 in the denominator: nothing depends on which.
+    assert (se >= spread * (1 - 1e-9)).all()
+    assert (se <= spread * np.sqrt(model.observations / (model.observations - 1)) * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("variation", ["plain", "standardised"])
+def test_standard_error_of_kfold(variation: str) -> None:
+    """The spread of the folds' mean squared errors over √K, for folds of equal weight."""
+    model = problem("tall", variation)
+    alphas = alphas_for(model, low=-3)
+    splits = list(splitters.KFold(5).split(model.X))
+    folds = np.array([oracles.kfold(model, [split], alphas)[:, 0] for split in splits]).astype(float)
+    se = run(model, KFold(cv=splits, alphas=alphas)).path.score_se
+    assert (se >= folds.std(axis=0) / np.sqrt(5) * (1 - 1e-9)).all()
+    assert (se <= folds.std(axis=0, ddof=1) / np.sqrt(5) * (1 + 1e-9)).all()
 
 
 def test_one_standard_error_rule_really_differs() -> None:

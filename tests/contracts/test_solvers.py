@@ -192,6 +192,32 @@ def test_named_solver_gives_the_same_path(shape_name: str, variation: str, solve
         assert named.alpha[0] == auto.alpha[0]
 
 
+@every_solver
+@pytest.mark.parametrize("shape_name", ["tall", "wide", "square"])
+def test_penalty_matrix_that_leaves_a_direction_free(shape_name: str, solver: str) -> None:
+    """P = DᵀD of first differences does not penalise a common shift of all coefficients."""
+    model = shape(shape_name)
+    n, p = model.X.shape
+    differences = np.diff(np.eye(p), axis=0)
+    for alpha in (0.5, 20.0):
+        rows = np.column_stack([np.ones(n), model.X])
+        below = np.column_stack([np.zeros(p - 1), np.sqrt(alpha) * differences])
+        want = oracles.least_squares(np.vstack([rows, below]), np.vstack([model.y, np.zeros((p - 1, 1))]))
+        fit = fit_source(source(model), alpha, penalty=differences.T @ differences, solver=solver)
+        np.testing.assert_allclose(fit.coef, want[1:].astype(float), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(fit.intercept, want[0].astype(float), rtol=0, atol=1e-9)
+        assert 1 < fit.df[0] < min(n - 1, p)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, *RULES])
+def test_nothing_but_constant_columns_gives_the_mean(alpha: Any) -> None:
+    y = np.array([1.0, 2.0, 6.0, 3.0])
+    fit = run(Model(np.ones((4, 2)) * [3.0, 0.0], y[:, None]), alpha)
+    np.testing.assert_array_equal(fit.coef, np.zeros((2, 1)))
+    np.testing.assert_allclose(fit.intercept, [3.0], rtol=1e-15)
+    assert Status.CONSTANT_COLUMNS in fit.status
+
+
 @pytest.mark.parametrize("solver", ["svd", "", "AUTO", None, 3])
 def test_unknown_solver_is_refused(solver: Any) -> None:
     model = shape("tall")

@@ -24,7 +24,7 @@ Unseen = Counter[tuple[str, str]]
 Writer = Callable[[int, int, Array], None]
 
 MISSING: tuple[str, ...] = get_args(Missing)
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 16 << 20
 _UNSEEN, _ABSENT = -1, -2
 
 
@@ -156,7 +156,7 @@ class Column:
 def number_writer(array: Any, name: str) -> Writer:
     """Return what writes rows of an Arrow array as numbers, without a copy in between where possible."""
     if is_plain(array):
-        values = array.to_numpy(zero_copy_only=True)
+        values = np.from_dlpack(array)  # to_numpy would import pandas
 
         def write(start: int, stop: int, out: Array) -> None:
             out[:] = values[start:stop]
@@ -416,7 +416,7 @@ class Encoder:
 
 
 def block_rows(width: int) -> int:
-    """Return how many rows of `width` float64 make a block: 4 MB, or up to 16 MB for very wide tables."""
+    """Return how many rows of `width` float64 make a block: 16 MB, or up to 64 MB for very wide tables."""
     narrow = _BLOCK_BYTES // (8 * width)
     rows = max(narrow, min(1024, 4 * narrow), 1)
     # An odd number of cache lines per feature: powers of two would crowd the same cache sets.

@@ -60,7 +60,7 @@ class MemorySource(BlockwiseSource):
         target_names: Sequence[str] | None = None,
         keys: Any = None,
     ) -> None:
-        self.X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        self.X: Any = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
         if self.X.ndim != 2:
             raise InputError(f"X must be two-dimensional (rows, columns); got shape {self.X.shape}.")
         n, p = self.X.shape
@@ -81,7 +81,9 @@ class MemorySource(BlockwiseSource):
         self.weights, self.counts = check_weights(weights, n)
         self.n_rows: int | None = n
         self.n_features, self.n_targets = p, self.y.shape[1]
-        self.feature_names = tuple(feature_names) if feature_names is not None else tuple(f"x{j}" for j in range(p))
+        self.feature_names = (
+            tuple(feature_names) if feature_names is not None else tuple(f"x{j}" for j in range(p))
+        )
         T = self.n_targets
         default = ("y",) if T == 1 else tuple(f"y{t}" for t in range(T))
         self.target_names = tuple(target_names) if target_names is not None else default
@@ -121,7 +123,9 @@ def check_weights(weights: Any, n: int) -> tuple[Array | None, bool]:
     counts = w.dtype.kind in "iu"
     w = w.astype(np.float64)
     if not np.isfinite(w).all():
-        raise InputError(f"weights contain {np.count_nonzero(~np.isfinite(w))} NaN or inf; give finite weights.")
+        raise InputError(
+            f"weights contain {np.count_nonzero(~np.isfinite(w))} NaN or inf; give finite weights."
+        )
     if (w < 0).any():
         first = int(np.argmax(w < 0))
         raise InputError(f"weights must not be negative; row {first} has weight {w[first]:g}.")

@@ -38,8 +38,9 @@ class Look:
     @property
     def wide(self) -> bool:
         """Whether there are at least as many features as rows, and the rows fit in memory."""
-        return self.n is not None and self.p >= self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
-
+        return (
+            self.n is not None and self.p >= self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
+        )
 
     @property
     def few(self) -> bool:
@@ -58,9 +59,16 @@ class Choice:
 
 
 AUTO = (
-    Choice("no more rows than features", lambda p: p.wide, DualSolver(), "no more rows than features: n x n is smaller"),
+    Choice(
+        "no more rows than features",
+        lambda p: p.wide,
+        DualSolver(),
+        "no more rows than features: n x n is smaller",
+    ),
     Choice("few rows", lambda p: p.few, WIDE_ORTHOGONAL, "few rows: an SVD of the rows keeps every digit"),
-    Choice("one alpha", lambda p: p.one_alpha, CholeskySolver(), "one alpha needs one Cholesky factorisation"),
+    Choice(
+        "one alpha", lambda p: p.one_alpha, CholeskySolver(), "one alpha needs one Cholesky factorisation"
+    ),
     Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
 )
 #: What takes over when u·κ̂² says that squaring the data would cost too many digits.
@@ -83,7 +91,9 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
     by_name = {s.name: s for s in SOLVERS}
     if requested not in by_name:
         known = ", ".join(["auto", *by_name])
-        raise InputError(f"solver {requested!r} is not known.{did_you_mean(str(requested), by_name)} Choose from: {known}.")
+        raise InputError(
+            f"solver {requested!r} is not known.{did_you_mean(str(requested), by_name)} Choose from: {known}."
+        )
     if requested == "dual" and source.n_rows is not None and source.n_rows > DUAL_ROWS:
         raise InputError(
             f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; use 'auto' or 'spectral'."

@@ -146,7 +146,7 @@ def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
     """Return b = ȳ − x̄ᵀθ for θ of shape (A, p, T), or zeros without an intercept; shape (A, T)."""
     if not centre:
         return np.zeros((coef.shape[0], coef.shape[2]))
-    return statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef)
+    return np.asarray(statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef))
 
 
 def target_slices(n_targets: int, per_target: int) -> Iterator[slice]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
 
 from elltwo.array import ROUNDOFF, solve_upper
 from elltwo.moments import Moments
@@ -39,6 +38,8 @@ class Factor:
 
     def solve(self, rhs: Array) -> Array:
         """Return (G + αP)⁻¹ rhs for rhs (p, T)."""
+        from scipy.linalg import lapack
+
         solution, _ = lapack.dpotrs(self.upper, rhs / self.scale[:, None], lower=0)
         return np.asarray(solution) / self.scale[:, None]
 
@@ -65,6 +66,8 @@ class Cholesky:
         return self.moments
 
     def _make_factor(self, alpha: float) -> Factor:
+        from scipy.linalg import lapack
+
         gram, _, _ = self.moments.about(self.centre)
         if self.form.rotation is None:
             matrix = gram.copy()

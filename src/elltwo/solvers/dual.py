@@ -85,7 +85,7 @@ class Rows:
     def sse(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ(yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T)."""
         fitted = np.einsum("ij,ajt->ait", self.X, coef, optimize=True) + intercept[:, None, :]
-        return np.einsum("i,ait->at", self.w, (self.y - fitted) ** 2)
+        return np.asarray(np.einsum("i,ait->at", self.w, (self.y - fitted) ** 2))
 
 
 def _mean(values: Array, w: Array) -> Array:
@@ -100,21 +100,24 @@ def _deviation(values: Array, w: Array, mean: Array) -> Array:
 
 def gather_rows(problem: Problem, exact: bool, labels: Any = None, n_atoms: int = 1) -> list[Rows]:
     """Return the rows of each atom."""
-    parts: list[list[tuple[Array, Array, Array]]] = [[] for _ in range(n_atoms)]
+    counts = problem.source.counts
+    parts: list[list[Rows]] = [[] for _ in range(n_atoms)]
     for block in problem.blocks():
         label = np.zeros(len(block.y), dtype=np.int64) if labels is None else labels(block)
         w = np.ones(len(block.y)) if block.weights is None else block.weights
-        for atom in range(n_atoms):
-            chosen = label == atom
-            whole = bool(chosen.all())
-            parts[atom].append(
-                (block.X, block.y, w) if whole else (block.X[chosen], block.y[chosen], w[chosen])
-            )
-    gathered = []
-    for atom in parts:
-        X, y, w = (atom[0] if len(atom) == 1 else tuple(np.concatenate(a) for a in zip(*atom, strict=True)))
-        gathered.append(Rows(X, y, w, problem.source.counts, exact))
-    return gathered
+        for atom, part in enumerate(parts):
+            chosen: Any = label == atom
+            if chosen.all():
+                chosen = slice(None)  # a view: no copy of X
+            part.append(Rows(block.X[chosen], block.y[chosen], w[chosen], counts, exact))
+    return [_joined(part) for part in parts if part]
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
+    X, y, w = (np.concatenate(a) for a in zip(*((r.X, r.y, r.w) for r in parts), strict=True))
+    return Rows(X, y, w, parts[0].counts, parts[0].exact)
 
 
 @dataclass(frozen=True, eq=False)

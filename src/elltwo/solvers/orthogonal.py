@@ -74,7 +74,9 @@ class TriangularFactor:
     @cached_property
     def _scale(self) -> Array:
         sizes = np.linalg.norm(self.R[1:, 1:], axis=0)
-        return drop_noise(sizes / np.sqrt(self.weight), self._mean) if self.weight > 0 else np.zeros_like(sizes)
+        return (
+            drop_noise(sizes / np.sqrt(self.weight), self._mean) if self.weight > 0 else np.zeros_like(sizes)
+        )
 
     @property
     def x_scale(self) -> Array:
@@ -93,7 +95,7 @@ class TriangularFactor:
         model[:, 0] = self.shift[p:] - intercept - np.einsum("j,ajt->at", self.shift[:p], coef)
         model[:, 1 : 1 + p] = -coef
         model[:, 1 + p :] = np.eye(T)
-        return np.sum((self.R @ model) ** 2, axis=1)
+        return np.asarray(np.sum((self.R @ model) ** 2, axis=1))
 
     def about(self, centre: bool) -> tuple[Array, Array, Array]:
         """Return (R, Qᵀy, RSS) of the rows about the means, or about zero: (p, p), (p, T), (T,)."""
@@ -108,14 +110,8 @@ class TriangularFactor:
             inner = triangular_factor(raw)
         return inner[:p, :p], inner[:p, p:], np.sum(inner[p:, p:] ** 2, axis=0)
 
-    def column_sizes(self) -> Array:
-        """Return ‖√w·x_j‖ and ‖√w·y_t‖ about zero, shape (p + T,)."""
-        return np.linalg.norm(self.R[:, 1:] + np.outer(self.R[:, 0], self.shift), axis=0)
 
-
-def gather_factors(
-    problem: Problem, labels: Any = None, n_atoms: int = 1
-) -> list[TriangularFactor]:
+def gather_factors(problem: Problem, labels: Any = None, n_atoms: int = 1) -> list[TriangularFactor]:
     """Return the triangular factor of each atom of rows in one pass."""
     shift, factors, rows, observations = None, [], [0] * n_atoms, [0.0] * n_atoms
     for block in problem.blocks():
@@ -129,7 +125,9 @@ def gather_factors(
             weights = np.ones(len(chosen)) if block.weights is None else block.weights[chosen]
             factors[atom] = _absorb(factors[atom], block.X, block.y, chosen, np.sqrt(weights), shift)
             rows[atom] += int(np.count_nonzero(weights))
-            observations[atom] += float(weights.sum()) if problem.source.counts else float(np.count_nonzero(weights))
+            observations[atom] += (
+                float(weights.sum()) if problem.source.counts else float(np.count_nonzero(weights))
+            )
     T = problem.source.n_targets
     assert shift is not None
     return [TriangularFactor(R, shift, rows[i], observations[i], T) for i, R in enumerate(factors)]
@@ -200,7 +198,11 @@ class OrthogonalState(Spectral):
 
     def coef(self, alphas: Array) -> Array:
         """Return θ(α), by QR for one alpha and by the SVD for many."""
-        return self.coef_at(np.repeat(alphas, self.cross.shape[1]))[None] if len(alphas) == 1 else super().coef(alphas)
+        return (
+            self.coef_at(np.repeat(alphas, self.cross.shape[1]))[None]
+            if len(alphas) == 1
+            else super().coef(alphas)
+        )
 
     def coef_at(self, alpha: Array) -> Array:
         """Return θ with an alpha of its own for each target; by QR unless [R; √α·P^½] is rank-deficient."""

@@ -102,12 +102,12 @@ class Spectral:
 
     def df(self, alphas: Array) -> Array:
         """Return Σ g/(g + αd)."""
-        return np.sum(self.g * self._shrink(alphas), axis=1)
+        return np.asarray(np.sum(self.g * self._shrink(alphas), axis=1))
 
     def rss(self, alphas: Array) -> Array:
         """Return RSS(0) + Σ (c̃²/g)(αd/(g + αd))²."""
         left = (np.multiply.outer(alphas, self.d) * self._shrink(alphas)) ** 2
-        return self.rss0 + left @ self.energy
+        return np.asarray(self.rss0 + left @ self.energy)
 
     def spectrum(self) -> Array:
         """Return the positive squared singular values of the penalised part."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from elltwo.interfaces.cli.picture import check_plot, plot_option, write_plot
 from elltwo.interfaces.cli.progress import progress
 from elltwo.interfaces.cli.shared import check_output, echo_json, one_table, split_names, sql_option
 
@@ -25,7 +26,7 @@ SOLVERS = ("auto", "spectral", "cholesky", "orthogonal", "dual")
 
 EXAMPLES = """\b
 Examples:
-  elltwo fit houses.csv --target price -o houses.safetensors
+  elltwo fit houses.csv --target price -o houses.safetensors --plot houses.png
   elltwo fit 'sales/*.parquet' --target amount --select kfold --group customer
   elltwo fit shop.duckdb --sql 'SELECT * FROM orders WHERE year > 2020' --target amount
   elltwo fit houses.csv --target price --drop id,url --missing mean --json | jq .alphas
@@ -70,6 +71,7 @@ Examples:
 @click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True, help="Solver.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, every feature included.")
 @click.option("-o", "--output", metavar="FILE", help="Save the model here (safetensors).")
+@plot_option
 def fit(
     data: tuple[str, ...],
     target: tuple[str, ...],
@@ -78,6 +80,7 @@ def fit(
     sql: str | None,
     as_json: bool,
     output: str | None,
+    plot: str | None,
     **options: Any,
 ) -> None:
     """Fit an L2-regularised linear model to the table DATA and print its summary.
@@ -90,6 +93,12 @@ def fit(
     _check_choice(options)
     if output is not None:
         check_output(output, table)
+    if plot is not None:
+        if options["alpha"] is not None:
+            raise click.UsageError(
+                "--alpha gives the penalty, so --plot has no choice to draw. Leave out one of the two."
+            )
+        check_plot(plot, output, table)
     from elltwo.fitting import fit as fit_table
     from elltwo.summary import as_dict, as_text
 
@@ -105,14 +114,16 @@ def fit(
         )
     if output is not None:
         fitted.save(output)
+    if plot is not None:
+        write_plot(fitted, plot)
     if as_json:
         echo_json(as_dict(fitted))
     else:
         click.echo(as_text(fitted))
-    _say_where(output)
+    _say_where(output, plot)
 
 
-def _say_where(output: str | None) -> None:
+def _say_where(output: str | None, plot: str | None) -> None:
     if output is None:
         click.echo("\nThe model was not saved; -o model.safetensors saves it.", err=True)
     else:
@@ -120,6 +131,8 @@ def _say_where(output: str | None) -> None:
             f"\nModel written to {output}. Next: elltwo predict {output} NEW_DATA -o predictions.csv",
             err=True,
         )
+    if plot is not None:
+        click.echo(f"Plot written to {plot}", err=True)
 
 
 def _check_choice(options: dict[str, Any]) -> None:

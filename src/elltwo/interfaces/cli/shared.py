@@ -85,7 +85,7 @@ def sql_option(command: F) -> F:
     )(command)
 
 
-def check_output(output: str, *inputs: str) -> None:
+def check_output(output: str, *inputs: str, option: str = "--output") -> None:
     """Refuse an output that could not be written or is one of the inputs, before any work is done.
 
     Raises
@@ -98,7 +98,7 @@ def check_output(output: str, *inputs: str) -> None:
         path = text.partition("::")[0]
         for name in glob.glob(path) or [path]:
             if os.path.exists(name) and os.path.exists(output) and os.path.samefile(name, output):
-                raise InputError(f"--output '{output}' would replace the input '{name}'. Give another name.")
+                raise InputError(f"{option} '{output}' would replace the input '{name}'. Give another name.")
 
 
 def echo_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from elltwo.engine import fit_moments, fit_source, make_problem
+from elltwo.engine import fit_moments, fit_source
 from elltwo.errors import InputError
 from elltwo.folds import DealtFolds
 from elltwo.interfaces.sklearn.linear import LinearEstimator
@@ -129,46 +129,89 @@ class Ridge(LinearEstimator):
 
         Moments of the batches are merged, so nothing is approximate. Alpha is chosen anew by what
         moments allow: a number, GCV, REML, AIC, BIC, or K-fold with batch i in fold i mod k. LOO needs
-        the rows, so GCV stands in for it and `fit_.status` says so. The first call after `fit` starts afresh.
+        the rows, so GCV stands in for it and `fit_.status` says so. The first call after `fit` starts
+        afresh. One row alone chooses no alpha: it is kept, and the model is fitted once there are two.
+
+        Parameters
+        ----------
+        X : array, sparse matrix or table, shape (m, p)
+        y : array, shape (m,) or (m, T)
+        sample_weight : array, shape (m,), optional
+            Integers are counts, real numbers are precisions.
+
+        Raises
+        ------
+        InputError
+            If the batch, or an option, cannot be used; the estimator is then as it was before the call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from elltwo import Ridge
+        >>> X = np.random.default_rng(0).normal(size=(90, 3))
+        >>> model = Ridge("gcv")
+        >>> for batch in np.split(X, 3):
+        ...     model = model.partial_fit(batch, batch @ [1.0, 2.0, 3.0])
+        >>> model.fit_.n_rows
+        90
         """
+        before = dict(vars(self))
+        try:
+            return self._add(X, y, sample_weight)
+        except Exception:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _add(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Merge a batch into the moments, without changing those of before, and fit."""
+        if self.solver not in ("auto", "spectral"):
+            raise InputError(
+                f"partial_fit keeps only moments, which 'spectral' solves; solver={self.solver!r} needs rows."
+            )
+        folds = self._folds_of_batches()
         first = not hasattr(self, "_atoms")
         source = self._source(X, y, sample_weight, reset=first)
-        problem = make_problem(
-            source,
-            fit_intercept=self.fit_intercept,
-            standardize=self.standardize,
-            penalty=self.penalty,
-            prior=self.prior,
-        )
-        (moments,) = gather(problem.blocks(), counts=source.counts)
+        (moments,) = gather(source.blocks(), counts=source.counts)
         if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
             raise explain_not_finite(source)
-        if first:
-            self._atoms: list[Moments] = []
-            self._n_batches = 0
-        elif moments.cross.shape[1] != self._atoms[0].cross.shape[1]:
+        atoms: list[Moments] = [] if first else list(self._atoms)
+        target_names = source.target_names if first else self._target_names
+        if source.n_targets != len(target_names):
             raise InputError(
-                f"y has {moments.cross.shape[1]} target(s), but earlier batches had {self._atoms[0].cross.shape[1]}."
+                f"y has {source.n_targets} target(s), but earlier batches had {len(target_names)}."
             )
-        rule = self._rule()
-        slot = self._n_batches % _folds_of_batches(rule)
-        if slot < len(self._atoms):
-            self._atoms[slot] = self._atoms[slot].merge(moments)
+        count = 0 if first else self._n_batches
+        if count % folds < len(atoms):
+            atoms[count % folds] = atoms[count % folds].merge(moments)
         else:
-            self._atoms.append(moments)
-        self._n_batches += 1
-        fit = fit_moments(
-            self._atoms,
-            rule,
-            feature_names=source.feature_names,
-            target_names=source.target_names,
-            **self._options(),
+            atoms.append(moments)
+        self._atoms, self._n_batches, self._target_names = atoms, count + 1, target_names
+        if sum(atom.rows for atom in atoms) < 2 and _chooses(self.alpha):
+            return self
+        names = {"feature_names": source.feature_names, "target_names": target_names}
+        return self._take(
+            fit_moments(atoms, self.alpha, **names, **self._options()), one_alpha=self._one_alpha()
         )
-        return self._take(fit, one_alpha=self._one_alpha())
+
+    def _folds_of_batches(self) -> int:
+        """Return the number of folds that batches are dealt to, 1 for rules without folds."""
+        rule = KFold() if isinstance(self.alpha, str) and self.alpha == "kfold" else self.alpha
+        if not isinstance(rule, KFold):
+            return 1
+        if not isinstance(rule.cv, (int, np.integer)) or rule.cv < 2:
+            raise InputError(
+                f"partial_fit puts batch i in fold i mod k, so KFold(cv=…) must be an integer above 1; got {rule.cv!r}."
+            )
+        if self.random_state is not None:
+            raise InputError(
+                "partial_fit puts batch i in fold i mod k, so random_state has no meaning; leave it None."
+            )
+        return int(rule.cv)
 
     def _forget(self) -> None:
         """Drop the moments of earlier batches."""
-        for name in ("_atoms", "_n_batches"):
+        for name in ("_atoms", "_n_batches", "_target_names"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -184,23 +227,29 @@ class Ridge(LinearEstimator):
         }
 
     def _one_alpha(self) -> bool:
-        return not self.alpha_per_target and (isinstance(self.alpha, str) or np.ndim(self.alpha) == 0)
+        return not self.alpha_per_target and (_chooses(self.alpha) or np.ndim(self.alpha) == 0)
 
     def _rule(self) -> Any:
         """Return alpha, with folds dealt at random if `random_state` says so."""
         rule = KFold() if isinstance(self.alpha, str) and self.alpha == "kfold" else self.alpha
-        if self.random_state is None or not isinstance(rule, KFold) or not isinstance(rule.cv, (int, np.integer)):
+        if (
+            self.random_state is None
+            or not isinstance(rule, KFold)
+            or not isinstance(rule.cv, (int, np.integer))
+        ):
             return rule
-        state = self.random_state
-        seed = int(state) if isinstance(state, (int, np.integer)) else int(state.randint(2**31))
-        return replace(rule, cv=DealtFolds(int(rule.cv), seed))
+        return replace(rule, cv=DealtFolds(int(rule.cv), _seed(self.random_state)))
 
 
-def _folds_of_batches(rule: Any) -> int:
-    """Return the number of folds that batches are dealt to, 1 for rules without folds."""
-    if not isinstance(rule, KFold):
-        return 1
-    k = rule.cv.n_splits if isinstance(rule.cv, DealtFolds) else rule.cv
-    if not isinstance(k, (int, np.integer)):
-        raise InputError("partial_fit puts batch i in fold i mod k, so KFold(cv=…) must be an integer here.")
-    return int(k)
+def _chooses(alpha: Any) -> bool:
+    """Return whether alpha is a rule or its name rather than a number or numbers."""
+    return isinstance(alpha, str) or hasattr(alpha, "criterion")
+
+
+def _seed(random_state: Any) -> int:
+    """Return a seed for an integer ≥ 0 or a RandomState."""
+    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    raise InputError(f"random_state must be None, an integer ≥ 0 or a RandomState; got {random_state!r}.")

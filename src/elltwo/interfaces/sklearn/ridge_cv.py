@@ -13,7 +13,7 @@ from sklearn.model_selection import check_cv
 from elltwo.engine import fit_source, held_out
 from elltwo.errors import InputError
 from elltwo.interfaces.sklearn.linear import LinearEstimator
-from elltwo.selection import LOO, SCORINGS, KFold, Metric
+from elltwo.selection import LOO, SCORINGS, KFold, Metric, check_alphas
 
 Array = npt.NDArray[Any]
 
@@ -46,9 +46,11 @@ class RidgeCV(LinearEstimator):
     coef_, intercept_, alpha_, path_, fit_
         As in `Ridge`.
     best_score_ : float, or array (T,) with an alpha per target
-        Score at `alpha_`, larger is better.
-    cv_results_ : array, shape (n, A) or (n, T, A)
-        Squared leave-one-out errors, or with `scoring` leave-one-out predictions.
+        Score at `alpha_`, larger is better. Without `scoring`, minus Σ wᵢeᵢ²/Σ wᵢ of the leave-one-out
+        errors; scikit-learn divides by n where there are weights.
+    cv_results_ : array, shape (n, A), or (n, T, A) if y has two dimensions
+        Squared leave-one-out errors (scikit-learn's are times the weights), or with `scoring`
+        leave-one-out predictions.
 
     Examples
     --------
@@ -95,28 +97,31 @@ class RidgeCV(LinearEstimator):
         if self.cv is not None and self.store_cv_results:
             raise InputError("store_cv_results needs leave-one-out: use cv=None, or store_cv_results=False.")
         source = self._source(X, y, sample_weight, groups)
-        alphas = np.atleast_1d(np.asarray(self.alphas, dtype=np.float64))
+        alphas = check_alphas(self.alphas)
         options: dict[str, Any] = {"fit_intercept": self.fit_intercept, "solver": GCV_MODES[self.gcv_mode]}
         rule: LOO | KFold
         if self.cv is None:
             rule = LOO(alphas=alphas, scoring=as_metric(self.scoring))
         else:
             cv = int(self.cv) if isinstance(self.cv, (int, np.integer)) else check_cv(self.cv)
-            rule = KFold(cv=cv, alphas=alphas, scoring="r2" if self.scoring is None else as_metric(self.scoring))
+            rule = KFold(
+                cv=cv, alphas=alphas, scoring="r2" if self.scoring is None else as_metric(self.scoring)
+            )
         fit = fit_source(source, rule, alpha_per_target=self.alpha_per_target, **options)
         if self.store_cv_results:
             self.cv_results_ = self._results(held_out(source, alphas, **options), source.y)
         score = fit.path.score
         assert score is not None
-        targets = np.arange(score.shape[1]) if self.alpha_per_target else np.array([0])
-        best = -score.reshape(len(score), -1)[fit.path.chosen[targets], targets]
-        self.best_score_ = best if self.alpha_per_target else float(best[0])
+        columns = score.reshape(len(score), -1)
+        targets = np.arange(columns.shape[1])
+        best = -columns[fit.path.chosen[targets], targets]
+        self.best_score_ = best if len(best) > 1 else float(best[0])
         return self._take(fit, one_alpha=not self.alpha_per_target)
 
     def _results(self, errors: Array, y: Array) -> Array:
         """Return squared errors, or predictions with a scorer, from errors (n, A, T): (n, A) or (n, T, A)."""
         values = errors**2 if self.scoring is None else y[:, None, :] - errors
-        return values[:, :, 0] if values.shape[2] == 1 else np.moveaxis(values, 1, 2)
+        return values[:, :, 0] if self._one_dimensional else np.moveaxis(values, 1, 2)
 
 
 class _Prediction(RegressorMixin, BaseEstimator):  # type: ignore[misc]
