@@ -46,6 +46,7 @@ def make_fit(p=4, targets=1, names=None, weights=None, rule="loo", status=(), **
         rows_dropped=3,
         n_observations=float(w.sum()) if counts else float(n),
         sum_weights=float(w.sum()),
+        weights="none" if weights is None else "counts" if counts else "precisions",
         feature_names=tuple(names or (f"x{j}" for j in range(p))),
         target_names=tuple(f"y{t}" for t in range(targets)),
         feature_means=x_mean,

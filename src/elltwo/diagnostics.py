@@ -225,7 +225,7 @@ def correct_digits(optimum: Optimum, solution: Solution) -> float:
 
     Two errors add up: the step that refinement left untaken, and the change in the coefficients when
     every number in the data that is not an integer moves by a random fraction of its own rounding error.
-    To first order that change is (G + αP)⁻¹(ΔXᵀWr − ZᵀW(ΔXθ − Δy)); its root mean square is taken over
+    A penalty other than the identity moves likewise. To first order that change is (G + αP)⁻¹(ΔXᵀWr − ZᵀW(ΔXθ − Δy)); its root mean square is taken over
     a few random probes, on a sample of the rows when there are many (Chaitin-Chatelin and Frayssé, 1996).
     """
     noise = _probe(optimum, solution)
@@ -244,13 +244,16 @@ def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
     r = y - X @ coef - intercept
     Z = X - optimum.x_mean
     ulp_x, ulp_y = _rounding(X), _rounding(y)
+    pull = ROUNDOFF * optimum.alpha * optimum.form.apply(coef - problem.prior_column)
+    pull = pull if np.any(optimum.form.d != 1) else np.zeros_like(pull)
     total_coef, total_intercept = np.zeros_like(coef), np.zeros_like(intercept)
     for _ in range(PROBES):
         dX = ulp_x * rng.uniform(-1, 1, X.shape)
         dr = ulp_y * rng.uniform(-1, 1, y.shape) - dX @ coef
         wr = r if w is None else w[:, None] * r
         wdr = dr if w is None else w[:, None] * dr
-        change = Measured(scale * (dX.T @ wr + Z.T @ wdr), scale * wdr.sum(axis=0) / statistic.weight, r[0])
+        gradient = scale * (dX.T @ wr + Z.T @ wdr) + pull * rng.uniform(-1, 1, pull.shape)
+        change = Measured(gradient, scale * wdr.sum(axis=0) / statistic.weight, r[0])
         step = optimum.step(change)
         total_coef += step[0] ** 2
         total_intercept += step[1] ** 2

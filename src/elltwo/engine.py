@@ -31,6 +31,7 @@ from elltwo.selection import (
     best_index,
     check_alphas,
     held_out_errors,
+    interpolated,
     merge,
     spectrum_grid,
 )
@@ -160,7 +161,7 @@ def fit_moments(
                 "KFold(scoring=…) needs the rows; partial_fit keeps only moments. Use scoring=None."
             )
         if len(atoms) < 2:
-            rule, notes = GCV(rule.alphas), ()
+            rule, notes = GCV(rule.alphas), (Status.RULE_REPLACED,)
         else:
             k = len(atoms)
             folds = tuple((tuple(j for j in range(k) if j != i), (i,)) for i in range(k))
@@ -186,6 +187,7 @@ class _NoRows(BlockwiseSource):
 
     in_memory = False
     counts = False
+    weighted = False
     n_rows: int | None = None
 
     def __init__(self, feature_names: tuple[str, ...], target_names: tuple[str, ...]) -> None:
@@ -284,7 +286,8 @@ class _Run:
             raise explain_not_finite(self.problem.source)
         if self.rule is not None and statistic.rows < 2:
             raise InputError(
-                "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). Add rows, or give a number as alpha."
+                "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). "
+                "Add rows, or give a number as alpha."
             )
         form = self.problem.form(statistic.x_scale)
         state = solver.state(statistic, form, self.problem.fit_intercept)
@@ -313,8 +316,9 @@ class _Run:
         if self.solver != "auto":
             if (chosen or self.fixed is not None) and condition > state.condition_limit:
                 raise InputError(
-                    f"solver '{self.solver}' squares the data and would lose the answer at alpha = {alpha:g}: "
-                    "columns nearly repeat each other. Use solver='auto' or 'orthogonal', or a larger alpha."
+                    f"solver '{self.solver}' squares the data and would lose the answer at "
+                    f"alpha = {alpha:g}: columns nearly repeat each other. Use solver='auto', 'orthogonal', "
+                    "or a larger alpha."
                 )
             return False
         if not self.problem.source.in_memory:
@@ -370,7 +374,8 @@ class _Run:
         extra = np.setdiff1d(found, grid)
         if len(extra) == 0:
             return grid, scores
-        more = criterion(extra)
+        costly = isinstance(self.rule, LOO) and not self.problem.source.in_memory
+        more = interpolated(grid, scores, extra) if costly else criterion(extra)
         order = np.argsort(np.concatenate([grid, extra]))
         se = None if scores.se is None or more.se is None else np.concatenate([scores.se, more.se])[order]
         return np.concatenate([grid, extra])[order], Scores(
@@ -445,6 +450,7 @@ class _Run:
             rows_dropped=int(getattr(source, "rows_dropped", 0)),
             n_observations=statistic.observations,
             sum_weights=statistic.weight,
+            weights="counts" if source.counts else "precisions" if source.weighted else "none",
             feature_names=source.feature_names,
             target_names=source.target_names,
             feature_means=statistic.x_mean,

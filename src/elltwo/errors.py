@@ -55,10 +55,13 @@ class Status(Enum):
         "Fewer than 6 digits of the worst coefficient can be trusted. "
         "Drop columns that nearly repeat each other, or raise alpha."
     )
-    MOMENTS_ONLY = "The optimality residual was measured on the accumulated moments, because the rows were not read again."
+    MOMENTS_ONLY = (
+        "The optimality residual was measured on the accumulated moments, "
+        "because the rows were not read again."
+    )
     RULE_REPLACED = (
-        "Leave-one-out needs the rows, and partial_fit keeps only moments; generalised cross-validation (GCV) "
-        "chose alpha. Pass alpha='gcv' to say so, or fit on all rows."
+        "Leave-one-out needs the rows and K-fold at least two batches, and partial_fit keeps only moments; "
+        "generalised cross-validation (GCV) chose alpha. Pass alpha='gcv' to say so, or fit on all rows."
     )
 
 

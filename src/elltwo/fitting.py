@@ -176,8 +176,8 @@ def _checked(fitted: Fit) -> Fit:
     for name, scale, mean in zip(fitted.target_names, fitted.target_scales, fitted.target_means, strict=True):
         if scale == 0:
             raise InputError(
-                f"target '{name}' has the same value ({mean:g}) in all {fitted.n_rows} rows, so there is nothing "
-                "to explain. Check the column, or the rows that were selected."
+                f"target '{name}' has the same value ({mean:g}) in all {fitted.n_rows} rows, "
+                "so there is nothing to explain. Check the column, or the rows that were selected."
             )
     return fitted
 

@@ -54,7 +54,7 @@ class DealtFolds:
     Examples
     --------
     >>> np.bincount(DealtFolds(3, seed=1).deal(0, 10))
-    array([4, 3, 3])
+    array([3, 3, 4])
     """
 
     n_splits: int = 5
@@ -115,7 +115,8 @@ class TimeFolds:
         times, position = np.unique(np.asarray(groups), return_inverse=True)
         if len(times) <= self.n_splits:
             raise InputError(
-                f"{self.n_splits} time folds need at least {self.n_splits + 1} distinct times; there are {len(times)}."
+                f"{self.n_splits} time folds need at least {self.n_splits + 1} distinct times; "
+                f"there are {len(times)}. Use fewer folds."
             )
         seen = np.cumsum(np.bincount(position))
         targets = seen[-1] * np.arange(1, self.n_splits + 1) / (self.n_splits + 1)

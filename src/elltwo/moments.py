@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -273,13 +274,11 @@ def _add_by_label(sums: list[_Sums], block: RowBlock, label: Array) -> None:
     changes = np.flatnonzero(np.diff(label)) + 1
     if len(changes) <= 4 * len(sums):
         edges = [0, *changes.tolist(), len(label)]
-        runs: list[tuple[int, Any]] = [
-            (int(label[a]), slice(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a
-        ]
+        runs: list[tuple[int, Any]] = [(int(label[a]), slice(a, b)) for a, b in pairwise(edges) if b > a]
     else:
         order = np.argsort(label, kind="stable")
         edges = np.searchsorted(label[order], np.arange(len(sums) + 1)).tolist()
-        runs = [(k, order[a:b]) for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)) if b > a]
+        runs = [(k, order[a:b]) for k, (a, b) in enumerate(pairwise(edges)) if b > a]
     for atom, rows in runs:
         if atom >= 0:
             weights = None if block.weights is None else block.weights[rows]

@@ -88,7 +88,7 @@ class Diagonal:
             raise InputError("penalty: multipliers must be a vector of finite numbers ≥ 0 (0 = unpenalised).")
         return cls(tuple(m.tolist()))
 
-    def form(self, scales: Array) -> QuadraticForm:
+    def form(self, scales: Array) -> QuadraticForm:  # noqa: ARG002
         """Return diag(m)."""
         return QuadraticForm(np.asarray(self.multipliers))
 
@@ -123,7 +123,7 @@ class Matrix:
             )
         return cls((P + P.T) / 2)
 
-    def form(self, scales: Array) -> QuadraticForm:
+    def form(self, scales: Array) -> QuadraticForm:  # noqa: ARG002
         """Return P by its eigendecomposition; eigenvalues at rounding level count as 0."""
         d, Q = np.linalg.eigh(self.values)
         cutoff = len(d) * np.finfo(np.float64).eps * max(float(d[-1]), 0.0)

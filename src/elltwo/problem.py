@@ -13,7 +13,7 @@ import numpy.typing as npt
 from elltwo.data.base import Block, Source
 from elltwo.errors import InputError, name_some
 from elltwo.losses import Gaussian
-from elltwo.penalties import Identity, Penalty, QuadraticForm, Standardized
+from elltwo.penalties import Diagonal, Identity, Penalty, QuadraticForm, Standardized
 
 Array = npt.NDArray[Any]
 
@@ -91,16 +91,18 @@ class Problem:
         """Return the minimised objective in words."""
         standardized = isinstance(self.penalty, Standardized)
         shape = self.penalty.base if isinstance(self.penalty, Standardized) else self.penalty
-        size = "coef" if self.prior is None else "(coef - prior)"
+        what = "coefficients" if self.prior is None else "(coefficients - prior)"
+        what = f"standardised {what}" if standardized else what
         if isinstance(shape, Identity):
-            term = f"sum of squared {size}"
+            term = f"sum of squared {what}"
         else:
-            term = f"{size}' P {size}" + (
-                " (P: one multiplier per feature)" if hasattr(shape, "multipliers") else ""
-            )
-        weighted = "weighted " if getattr(self.source, "weights", None) is not None else ""
-        rest = "; intercept not penalised" if self.fit_intercept else "; no intercept"
-        return f"{weighted}sum of squared errors + alpha * {term}{rest}"
+            kind = "multipliers" if isinstance(shape, Diagonal) else "matrix"
+            term = f"the penalty {kind}'s quadratic form in the {what}"
+        errors = (
+            "sum of squared errors" if self.source.weighted is False else "weighted sum of squared errors"
+        )
+        rest = "intercept not penalised" if self.fit_intercept else "no intercept"
+        return f"{errors} + alpha * {term}; {rest}"
 
 
 def explain_not_finite(source: Source) -> InputError:

@@ -126,12 +126,12 @@ class Path:
 
 _PATH_ARRAYS = ("alphas", "df", "score", "score_se", "chosen")
 _ARRAYS = (
-    "coef", "intercept", "alpha", "df", "feature_means", "feature_scales", "target_means", "target_scales", "rss",
-    "cv_mse",
+    "coef", "intercept", "alpha", "df", "feature_means", "feature_scales", "target_means", "target_scales",
+    "rss", "cv_mse",
 )  # fmt: skip
 _PLAIN = (
     "rule", "rule_text", "solver", "solver_reason", "objective", "n_rows", "rows_dropped", "n_observations",
-    "sum_weights", "feature_names", "target_names", "standardize", "fit_intercept",
+    "sum_weights", "weights", "feature_names", "target_names", "standardize", "fit_intercept",
 )  # fmt: skip
 
 
@@ -171,6 +171,8 @@ class Fit:
         Rows used, and rows left out by the missing-value policy.
     n_observations, sum_weights : float
         Observations (the sum of weights if they are counts, else rows of positive weight), Σw.
+    weights : {"none", "counts", "precisions"}
+        What the weights of the rows mean.
     feature_names, target_names : tuple of str
     feature_means, feature_scales : array, shape (p,)
         Weighted means and weighted population standard deviations of the features.
@@ -200,6 +202,7 @@ class Fit:
     rows_dropped: int
     n_observations: float
     sum_weights: float
+    weights: str
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
     feature_means: Array

@@ -66,7 +66,7 @@ def as_dict(fit: Fit) -> dict[str, Any]:
         "rows_dropped": int(fit.rows_dropped),
         "observations": _number(fit.n_observations),
         "sum_weights": _number(fit.sum_weights),
-        "weights": _weights(fit),
+        "weights": fit.weights,
         "standardize": bool(fit.standardize),
         "fit_intercept": bool(fit.fit_intercept),
         "rule": fit.rule,
@@ -156,13 +156,6 @@ def _target(fit: Fit, t: int) -> dict[str, Any]:
 
 def _by_importance(size: Any) -> list[int]:
     return [int(j) for j in np.argsort(-size, kind="stable")]
-
-
-def _weights(fit: Fit) -> str:
-    """Say what the weights were, as far as the sums tell; equal sums mean that weights change nothing."""
-    if fit.n_observations == fit.sum_weights == fit.n_rows:
-        return "none"
-    return "counts" if fit.n_observations == fit.sum_weights else "precisions"
 
 
 def _columns(fit: Fit) -> list[dict[str, str]] | None:

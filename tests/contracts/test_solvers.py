@@ -211,8 +211,8 @@ def test_penalty_matrix_that_leaves_a_direction_free(shape_name: str, solver: st
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, *RULES])
 def test_nothing_but_constant_columns_gives_the_mean(alpha: Any) -> None:
-    y = np.array([1.0, 2.0, 6.0, 3.0])
-    fit = run(Model(np.ones((4, 2)) * [3.0, 0.0], y[:, None]), alpha)
+    y = np.array([1.0, 2.0, 6.0, 3.0, 4.0, 2.0])
+    fit = run(Model(np.ones((6, 2)) * [3.0, 0.0], y[:, None]), alpha)
     np.testing.assert_array_equal(fit.coef, np.zeros((2, 1)))
     np.testing.assert_allclose(fit.intercept, [3.0], rtol=1e-15)
     assert Status.CONSTANT_COLUMNS in fit.status

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from elltwo.fitting import fit_source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold as PlainKFold
 
 import oracles
 from elltwo import AIC, BIC, GCV, LOO, REML, KFold
+from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import Model
 from shapes import options, source

@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from elltwo.fitting import fit_source
 from nist import NIST, NistSet
 
 from elltwo import Ridge
 from elltwo.data.memory import MemorySource
+from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import correct_digits, ridge_exact
 

@@ -54,6 +54,8 @@ class Source(Protocol):
     counts : bool
         True when the weights are counts (integers): a row of weight 3 stands for three
         observations. False: a weight is a precision, and each row is one observation.
+    weighted : bool
+        Whether the rows have weights.
     in_memory : bool
         True when another pass over the rows costs only memory traffic.
     """
@@ -64,6 +66,7 @@ class Source(Protocol):
     feature_names: tuple[str, ...]
     target_names: tuple[str, ...]
     counts: bool
+    weighted: bool
     in_memory: bool
 
     def blocks(self) -> Iterator[Block]:

@@ -60,7 +60,7 @@ class MemorySource(BlockwiseSource):
         target_names: Sequence[str] | None = None,
         keys: Any = None,
     ) -> None:
-        self.X: Any = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
+        self.X: Any = X.tocsr() if sparse.issparse(X) else np.asarray(X)
         if self.X.ndim != 2:
             raise InputError(f"X must be two-dimensional (rows, columns); got shape {self.X.shape}.")
         n, p = self.X.shape
@@ -79,6 +79,7 @@ class MemorySource(BlockwiseSource):
             bad = int(np.count_nonzero(~np.isfinite(self.y)))
             raise InputError(f"y contains {bad} value(s) that are NaN or inf; drop or repair those rows.")
         self.weights, self.counts = check_weights(weights, n)
+        self.weighted = self.weights is not None
         self.n_rows: int | None = n
         self.n_features, self.n_targets = p, self.y.shape[1]
         self.feature_names = (

@@ -92,6 +92,7 @@ class TableSource(BlockwiseSource):
         self.n_rows = table.n_rows if encoder.missing == "error" else None
         self.in_memory = table.in_memory
         self.counts = weights is not None and _is_whole(table, weights)
+        self.weighted = weights is not None
         self.rows_dropped = 0
         self._table = table
         self._encoder = encoder

@@ -1,1 +1,1 @@
-"""Solvers: each turns rows into a mergeable statistic, and a statistic into a state that serves every alpha."""
+"""Solvers: rows become a mergeable statistic, and a statistic a state that serves every alpha."""

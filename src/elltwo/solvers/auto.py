@@ -18,6 +18,8 @@ SOLVERS = (SpectralSolver(), CholeskySolver(), OrthogonalSolver(), DualSolver())
 
 #: A wide problem on disk is read into memory for the dual up to this size.
 DUAL_BYTES = 1 << 30
+#: Most bytes of a matrix of inner products, or of wide rows made dense.
+MOST_BYTES = 16 << 30
 #: Most rows for which an n × n matrix is factorised.
 DUAL_ROWS = 20_000
 #: Below this, a path is computed in the space of the rows whatever the number of features.
@@ -84,6 +86,7 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
         If no solver has that name, or the solver cannot serve the problem.
     """
     source = problem.source
+    _check_memory(source.n_rows, source.n_features)
     look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory)
     if requested == "auto":
         choice = next(c for c in AUTO if c.applies(look))
@@ -96,9 +99,21 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
         )
     if requested == "dual" and source.n_rows is not None and source.n_rows > DUAL_ROWS:
         raise InputError(
-            f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; use 'auto' or 'spectral'."
+            f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; "
+            "use 'auto' or 'spectral'."
         )
     return (WIDE_ORTHOGONAL if requested == "orthogonal" and look.wide else by_name[requested]), "asked for"
+
+
+def _check_memory(n: int | None, p: int) -> None:
+    """Refuse a problem whose smaller matrix of inner products, or whose dense rows, cannot be held."""
+    needed = 8 * p * p if n is None else 8 * p * min(n, p)
+    if needed > MOST_BYTES:
+        rows = "" if n is None else f"{n:,} rows and "
+        raise InputError(
+            f"{rows}{p:,} features need {needed / 2**30:.0f} GiB for a matrix of their inner products; "
+            f"the limit is {MOST_BYTES / 2**30:.0f} GiB. Use fewer features (or levels of text columns)."
+        )
 
 
 def escalate(problem: Problem, solver: Any, condition: float) -> tuple[Any, str]:

@@ -156,7 +156,7 @@ class DualState(Spectral):
         return inside + self.split.basis(no_own, self.through, beyond)
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
-        """Yield residuals and divisors without cancellation: both as sums over U of α/(g + α), and over N of 1.
+        """Yield residuals and divisors without cancellation, as sums over U of α/(g + α) and over N of 1.
 
         When the rows' whole space is used up (N is empty) the common factor α is
         taken out of both, so that the ratio has its limit at α → 0.
@@ -233,7 +233,7 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
 
 
 def _orthonormal(fixed: Array, U: Array, positive: Array) -> tuple[Array, Array]:
-    """Return U made exactly orthogonal to `fixed`, and a basis of what is left of the rows of positive weight.
+    """Return U made exactly orthogonal to `fixed`, and a basis of the rest of the rows of positive weight.
 
     Directions of small singular values carry rounding noise that need not be orthogonal to the intercept.
     """

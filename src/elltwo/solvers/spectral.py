@@ -54,7 +54,7 @@ class Spectral:
     rss0 : array, shape (T,)
         RSS of the unpenalised fit.
     smallest : float
-        Smallest penalised g that decides the condition: 0 where the factorisation cannot tell small from none.
+        Smallest penalised g, for the condition: 0 where the factorisation cannot tell small from none.
     floor : float
         Level of rounding noise in g; at smaller alphas the directions with g = 0 are left alone.
     """
@@ -118,8 +118,9 @@ class Spectral:
         penalised = self.g[self.d > 0]
         if len(penalised) == 0:
             return 1.0
-        with np.errstate(over="ignore", divide="ignore"):
-            return float((penalised.max() + alpha) / np.float64(self.smallest + alpha))
+        smallest = np.float64(self.smallest + alpha)
+        with np.errstate(over="ignore"):
+            return float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
         """Yield residuals y − ŷ and 1 − h from one pass over the rows."""

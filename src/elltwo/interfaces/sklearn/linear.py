@@ -77,8 +77,8 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
             if not columns:
                 raise
             raise InputError(
-                f"X has column(s) that do not hold numbers: {name_some(columns)}. Encode them (OneHotEncoder, "
-                "OrdinalEncoder) or drop them; elltwo.fit encodes the columns of tables itself."
+                f"X has column(s) that do not hold numbers: {name_some(columns)}. Encode them "
+                "(OneHotEncoder, OrdinalEncoder) or drop them; elltwo.fit encodes tables itself."
             ) from error
         return [X, *rest]
 
@@ -98,6 +98,7 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
         Parameters
         ----------
         X : array, sparse matrix or table, shape (n, p)
+            Features; the columns of a table must be those of the fit, in the same order.
 
         Returns
         -------
@@ -113,7 +114,7 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
         if sparse.issparse(X):
             X = X.tocsr()
         with np.errstate(invalid="ignore", over="ignore"):
-            prediction = np.asarray(X @ self.coef_.T) + self.intercept_
+            prediction: Array = np.asarray(X @ self.coef_.T) + self.intercept_
         if not np.isfinite(prediction).all():
             names = getattr(self, "feature_names_in_", None)
             raise explain_not_finite(MemorySource(X, np.zeros(X.shape[0]), feature_names=names))

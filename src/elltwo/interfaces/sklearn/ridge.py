@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,27 @@ from elltwo.interfaces.sklearn.linear import LinearEstimator
 from elltwo.moments import Moments, gather
 from elltwo.problem import explain_not_finite
 from elltwo.selection import KFold
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What `partial_fit` remembers: the names of the targets, moments fold by fold, the number of batches."""
+
+    target_names: tuple[str, ...]
+    atoms: tuple[Moments, ...] = ()
+    count: int = 0
+
+    def add(self, moments: Moments, folds: int) -> Self:
+        """Return the memory with one batch more, in fold `count` mod `folds`."""
+        targets, known = moments.cross.shape[1], len(self.target_names)
+        if targets != known:
+            raise InputError(f"y has {targets} target(s), but earlier batches had {known}.")
+        atoms, slot = list(self.atoms), self.count % folds
+        if slot < len(atoms):
+            atoms[slot] = atoms[slot].merge(moments)
+        else:
+            atoms.append(moments)
+        return replace(self, atoms=tuple(atoms), count=self.count + 1)
 
 
 class Ridge(LinearEstimator):
@@ -66,9 +87,9 @@ class Ridge(LinearEstimator):
     >>> from elltwo import Ridge
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(100, 3))
-    >>> y = X @ [1.0, 2.0, 0.0] + 5 + 0.1 * rng.normal(size=100)
+    >>> y = X @ [1.0, 2.0, 3.0] + 5 + 0.1 * rng.normal(size=100)
     >>> Ridge().fit(X, y).coef_.round(1)
-    array([1., 2., 0.])
+    array([1., 2., 3.])
     >>> Ridge(alpha=10.0).fit(X, y).fit_.certificate.digits > 12
     True
 
@@ -108,7 +129,9 @@ class Ridge(LinearEstimator):
         Parameters
         ----------
         X : array, sparse matrix or table (pandas, Polars, Arrow), shape (n, p)
+            Features: numbers of any type and memory order.
         y : array, shape (n,) or (n, T)
+            Targets.
         sample_weight : array, shape (n,), optional
             Integers are counts (3 = three observations), real numbers are precisions.
         groups : array, shape (n,), optional
@@ -135,7 +158,9 @@ class Ridge(LinearEstimator):
         Parameters
         ----------
         X : array, sparse matrix or table, shape (m, p)
+            Features of the batch.
         y : array, shape (m,) or (m, T)
+            Targets of the batch.
         sample_weight : array, shape (m,), optional
             Integers are counts, real numbers are precisions.
 
@@ -155,44 +180,38 @@ class Ridge(LinearEstimator):
         >>> model.fit_.n_rows
         90
         """
-        before = dict(vars(self))
+        before = self.__dict__.copy()
         try:
             return self._add(X, y, sample_weight)
         except Exception:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
 
     def _add(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """Merge a batch into the moments, without changing those of before, and fit."""
+        """Merge a batch into a copy of the moments and fit."""
         if self.solver not in ("auto", "spectral"):
             raise InputError(
                 f"partial_fit keeps only moments, which 'spectral' solves; solver={self.solver!r} needs rows."
             )
         folds = self._folds_of_batches()
-        first = not hasattr(self, "_atoms")
-        source = self._source(X, y, sample_weight, reset=first)
-        (moments,) = gather(source.blocks(), counts=source.counts)
+        before: _Batches | None = getattr(self, "_batches", None)
+        source = self._source(X, y, sample_weight, reset=before is None)
+        with np.errstate(invalid="ignore", over="ignore"):
+            (moments,) = gather(source.blocks(), counts=source.counts)
         if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
             raise explain_not_finite(source)
-        atoms: list[Moments] = [] if first else list(self._atoms)
-        target_names = source.target_names if first else self._target_names
-        if source.n_targets != len(target_names):
-            raise InputError(
-                f"y has {source.n_targets} target(s), but earlier batches had {len(target_names)}."
-            )
-        count = 0 if first else self._n_batches
-        if count % folds < len(atoms):
-            atoms[count % folds] = atoms[count % folds].merge(moments)
-        else:
-            atoms.append(moments)
-        self._atoms, self._n_batches, self._target_names = atoms, count + 1, target_names
-        if sum(atom.rows for atom in atoms) < 2 and _chooses(self.alpha):
+        batches = (before or _Batches(source.target_names)).add(moments, folds)
+        self._batches = batches
+        if sum(atom.rows for atom in batches.atoms) < 2 and _chooses(self.alpha):
             return self
-        names = {"feature_names": source.feature_names, "target_names": target_names}
-        return self._take(
-            fit_moments(atoms, self.alpha, **names, **self._options()), one_alpha=self._one_alpha()
+        fit = fit_moments(
+            batches.atoms,
+            self.alpha,
+            feature_names=source.feature_names,
+            target_names=batches.target_names,
+            **self._options(),
         )
+        return self._take(fit, one_alpha=self._one_alpha())
 
     def _folds_of_batches(self) -> int:
         """Return the number of folds that batches are dealt to, 1 for rules without folds."""
@@ -201,19 +220,16 @@ class Ridge(LinearEstimator):
             return 1
         if not isinstance(rule.cv, (int, np.integer)) or rule.cv < 2:
             raise InputError(
-                f"partial_fit puts batch i in fold i mod k, so KFold(cv=…) must be an integer above 1; got {rule.cv!r}."
+                "partial_fit puts batch i in fold i mod k, so KFold(cv=…) must be an integer above 1; "
+                f"got {rule.cv!r}."
             )
         if self.random_state is not None:
-            raise InputError(
-                "partial_fit puts batch i in fold i mod k, so random_state has no meaning; leave it None."
-            )
+            raise InputError("partial_fit puts batch i in fold i mod k; random_state must be None for that.")
         return int(rule.cv)
 
     def _forget(self) -> None:
         """Drop the moments of earlier batches."""
-        for name in ("_atoms", "_n_batches", "_target_names"):
-            if hasattr(self, name):
-                delattr(self, name)
+        self.__dict__.pop("_batches", None)
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -86,7 +86,9 @@ class RidgeCV(LinearEstimator):
         Parameters
         ----------
         X : array, sparse matrix or table, shape (n, p)
+            Features: numbers of any type and memory order.
         y : array, shape (n,) or (n, T)
+            Targets.
         sample_weight : array, shape (n,), optional
             Integers are counts, real numbers are precisions.
         groups : array, shape (n,), optional
@@ -133,14 +135,14 @@ class _Prediction(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any) -> Any:  # noqa: ARG002
         return self.values
 
 
 def as_metric(scoring: Any) -> str | Metric | None:
     """Return our form of a scikit-learn scorer: a name we know, or a function of (y, prediction, weights)."""
     if scoring is None or (isinstance(scoring, str) and scoring in SCORINGS):
-        return scoring  # type: ignore[no-any-return]
+        return scoring
     scorer = get_scorer(scoring)
 
     def metric(y: Array, prediction: Array, weights: Array) -> float:

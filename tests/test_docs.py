@@ -1,0 +1,158 @@
+"""The pages say what the code does: tables, numbers, examples and printed output are compared with it."""
+
+import contextlib
+import doctest
+import io
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from elltwo import diagnostics, engine, folds, moments, selection
+from elltwo.array import ROUNDOFF
+from elltwo.data import encode, query, reading
+from elltwo.interfaces.cli.main import cli
+from elltwo.solvers import auto
+from elltwo.solvers.cholesky import Cholesky
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What a page says in a line that depends on the machine's arithmetic: its words are compared, not its numbers.
+ROUGH = ("Condition", "Optimality", "Correct digits")
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+
+
+def page(name):
+    """Return a page with every run of white space as one blank, since lines are wrapped."""
+    return " ".join((DOCS / f"{name}.md").read_text(encoding="utf-8").split())
+
+
+def test_the_index_links_every_page():
+    linked = set(re.findall(r"\]\(([a-z]+\.md)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    assert linked == {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+
+
+def test_the_table_of_solvers_is_the_one_that_is_used():
+    rows = "\n".join(f"| {c.when} | `{c.solver.name}` | {c.why} |" for c in auto.AUTO)
+    text = (DOCS / "solvers.md").read_text(encoding="utf-8")
+    assert f"| when | solver | why |\n|---|---|---|\n{rows}\n\n" in text
+
+
+def test_every_solver_and_rule_has_a_line():
+    for solver in auto.SOLVERS:
+        assert f"| `{solver.name}` | " in page("solvers")
+    for rule in selection.RULES:
+        assert f'| `"{rule.name}"`, `{rule.__name__}` | ' in page("selection")
+
+
+def short(value):
+    """Write a limit as the pages do: 1e-11."""
+    return re.sub(r"e([+-])0", r"e\1", f"{value:.0e}").replace("+", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("solvers", f"at most {auto.FEW_ROWS} rows"),
+        ("solvers", f"fit in {auto.DUAL_BYTES >> 30} GiB"),
+        ("solvers", f"refuses more than {auto.DUAL_ROWS:,} rows"),
+        (
+            "solvers",
+            f"{short(engine.PATH_LOSS)}; {short(engine.CHEAP_LOSS)} if n·p² ≤ {short(engine.CHEAP_WORK)}",
+        ),
+        ("solvers", f"| on disk | at the given or the chosen alpha | {short(engine.STREAM_LOSS)} |"),
+        ("solvers", f"u·κ̂² > {short(Cholesky.condition_limit * ROUNDOFF)} at the chosen alpha"),
+        ("selection", f"With more than {engine.REFINED_TARGETS} targets"),
+        ("selection", {6: "six"}[selection.PER_DECADE] + " per decade"),
+        ("selection", f"up to {auto.FEW_ROWS} rows"),
+        ("certificate", f"n·p·T ≤ {diagnostics.EXTENDED_SIZE:,}"),
+        ("certificate", f"factor of {1 / diagnostics.SHRINKS_BY:g}, or after {diagnostics.MOST_STEPS}."),
+        ("certificate", f"over {diagnostics.PROBES} random probes"),
+        ("certificate", {1 << 22: "2²² (4 million) numbers"}[engine.CHEAP_REREAD]),
+        ("objective", f"{moments.NOISE / ROUNDOFF:g}·u·|x̄ⱼ|"),
+        ("tables", f"More than {reading.MOST_LEVELS:,} different text values"),
+        ("tables", f"files up to {query._WHOLE_BYTES >> 20} MB"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_the_numbers_are_those_of_the_code(name, words):
+    assert words in page(name)
+
+
+def test_the_policies_for_missing_values_are_listed():
+    assert all(f'| `"{policy}"`' in page("tables") for policy in encode.MISSING)
+    assert folds.DealtFolds().n_splits == folds.TimeFolds().n_splits == 5
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_the_examples_of_the_pages_run(path):
+    assert doctest.testfile(str(path), module_relative=False, encoding="utf-8").failed == 0
+
+
+# ------------------------------------------------------------------------------------ the README
+
+
+def steps():
+    """Return (language, code, what the README prints below it) for each block of code."""
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    following = [*blocks[1:], ("", "")]
+    return [
+        (language, code, printed if other == "text" else None)
+        for (language, code), (other, printed) in zip(blocks, following, strict=True)
+        if language != "text"
+    ]
+
+
+def shell(code):
+    """Return what the commands of elltwo, and head, in a block print."""
+    printed = []
+    for line in code.splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "elltwo":
+            result = CliRunner().invoke(cli, arguments, prog_name="elltwo")
+            assert result.exit_code == 0, result.output
+            printed.append(result.stdout)
+        elif program == "head":
+            lines = Path(arguments[1]).read_text(encoding="utf-8").splitlines()
+            printed.append("\n".join(lines[: int(arguments[0].removeprefix("-"))]) + "\n")
+    return "".join(printed)
+
+
+def python(code, names):
+    """Return what a block of Python prints; later blocks see its names."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, names)
+    return out.getvalue()
+
+
+def assert_same(told, printed):
+    """Compare line by line: the words alike, the numbers to four digits; […] stands for lines left out."""
+    told, printed = told.splitlines(), printed.splitlines()
+    if "[…]" in told:
+        cut = told.index("[…]")
+        rest = len(told) - cut - 1
+        told = told[:cut] + told[cut + 1 :]
+        printed = printed[:cut] + printed[-rest:]
+    assert len(told) == len(printed), "\n".join(printed)
+    for line, real in zip(told, printed, strict=True):
+        assert NUMBER.sub("#", line) == NUMBER.sub("#", real)
+        if not line.startswith(ROUGH):
+            numbers = [[float(n.replace(",", "")) for n in NUMBER.findall(text)] for text in (line, real)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
+
+
+def test_the_readme_prints_what_the_program_prints(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "src" / "elltwo" / "data", tmp_path / "src" / "elltwo" / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names, compared = {}, 0
+    for language, code, told in steps():
+        printed = shell(code) if language == "sh" else python(code, names)
+        if told is not None:
+            assert_same(told, printed)
+            compared += 1
+    assert compared == README.count("```text\n") == 5
