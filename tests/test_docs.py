@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from matplotlib import pyplot as plt
 
 from elltwo import diagnostics, engine, folds, moments, selection
 from elltwo.array import ROUNDOFF
@@ -21,7 +22,7 @@ from elltwo.solvers.cholesky import Cholesky
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# What a page says in a line that depends on the machine's arithmetic: its words are compared, not its numbers.
+# Lines whose numbers depend on the machine's arithmetic: only their words are compared.
 ROUGH = ("Condition", "Optimality", "Correct digits")
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -67,7 +68,7 @@ def short(value):
         ("solvers", f"| on disk | at the given or the chosen alpha | {short(engine.STREAM_LOSS)} |"),
         ("solvers", f"u·κ̂² > {short(Cholesky.condition_limit * ROUNDOFF)} at the chosen alpha"),
         ("selection", f"With more than {engine.REFINED_TARGETS} targets"),
-        ("selection", {6: "six"}[selection.PER_DECADE] + " per decade"),
+        ("selection", {6: "six"}[selection.grid.PER_DECADE] + " per decade"),
         ("selection", f"up to {auto.FEW_ROWS} rows"),
         ("certificate", f"n·p·T ≤ {diagnostics.EXTENDED_SIZE:,}"),
         ("certificate", f"factor of {1 / diagnostics.SHRINKS_BY:g}, or after {diagnostics.MOST_STEPS}."),
@@ -155,4 +156,5 @@ def test_the_readme_prints_what_the_program_prints(tmp_path, monkeypatch):
         if told is not None:
             assert_same(told, printed)
             compared += 1
+    plt.close("all")
     assert compared == README.count("```text\n") == 5

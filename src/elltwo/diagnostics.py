@@ -225,8 +225,9 @@ def correct_digits(optimum: Optimum, solution: Solution) -> float:
 
     Two errors add up: the step that refinement left untaken, and the change in the coefficients when
     every number in the data that is not an integer moves by a random fraction of its own rounding error.
-    A penalty other than the identity moves likewise. To first order that change is (G + αP)⁻¹(ΔXᵀWr − ZᵀW(ΔXθ − Δy)); its root mean square is taken over
-    a few random probes, on a sample of the rows when there are many (Chaitin-Chatelin and Frayssé, 1996).
+    A penalty other than the identity moves likewise. To first order that change is
+    (G + αP)⁻¹(ΔXᵀWr − ZᵀW(ΔXθ − Δy)); its root mean square is taken over a few random probes, on a sample
+    of the rows when there are many (Chaitin-Chatelin and Frayssé, 1996).
     """
     noise = _probe(optimum, solution)
     d_coef = np.abs(solution.step[0]) + noise[0] + ROUNDOFF * np.abs(solution.coef)

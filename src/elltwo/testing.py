@@ -91,8 +91,10 @@ def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = No
     missing = [name for name in parts if not hasattr(source, name)]
     _require(not missing, f"The source lacks {', '.join(missing)}.")
     _check_columns(source)
-    handed_out = list(source.blocks())
-    kept = [_copy(block) for block in handed_out]
+    handed_out, kept = [], []
+    for block in source.blocks():
+        handed_out.append(block)
+        kept.append(_copy(block))
     _require(kept, "blocks() yields no block; a source has at least one row.")
     _check_blocks(source, kept)
     _check_passes(source, handed_out, kept)

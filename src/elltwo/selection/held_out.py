@@ -1,0 +1,252 @@
+"""Rules that predict rows the model has not seen: leave-one-out and K-fold. The package's only fold loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.data.base import Source
+from elltwo.folds import FoldPlan, plan_folds
+from elltwo.selection.criteria import Context, Criterion, Metric, Scores, as_metric, merge
+from elltwo.solvers.base import State
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LOO:
+    """Exact leave-one-out: each row predicted by the model fitted on the others.
+
+    score(α) = Σ wᵢ (eᵢ/(1 − hᵢ))² / Σ wᵢ with residuals eᵢ and leverages hᵢ of the one fit. The
+    intercept is refitted without the row; the penalty matrix, and with it the scaling of
+    standardised features, is held. Count weights leave out one observation of a row. Where a row
+    determines a coefficient all by itself (1 − h near 0), about log₁₀ 1/(1 − h) digits are lost.
+    Allen (1974), "The relationship between variable selection and data augmentation".
+
+    Parameters
+    ----------
+    alphas : sequence of float, optional
+        Alphas to try, sum scale; the automatic grid if None.
+    one_se : bool
+        Take the largest alpha whose score is within one standard error of the best.
+    scoring : str or callable, optional
+        None for squared error, a name in `SCORINGS`, or (y, prediction, weights) -> float, larger better.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from elltwo import LOO, Ridge
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(40, 5)); y = X[:, 0] + rng.normal(size=40)
+    >>> Ridge(LOO(one_se=True)).fit(X, y).alpha_ > Ridge(LOO()).fit(X, y).alpha_
+    True
+    """
+
+    alphas: Any = None
+    one_se: bool = False
+    scoring: str | Metric | None = None
+    name: ClassVar[str] = "loo"
+
+    def plan(self, source: Source) -> None:
+        """Need no folds."""
+
+    def criterion(self, context: Context) -> Criterion:
+        """Return α ↦ mean squared leave-one-out error, one pass over the rows per call."""
+        if self.scoring is not None:
+            metric = as_metric(self.scoring)
+            return lambda alphas: Scores(_score_rows(metric, context, *held_out_errors(context, alphas)))
+        return lambda alphas: _loo_mse(context, alphas)
+
+    def describe(self) -> str:
+        """Return the rule in words."""
+        return "leave-one-out"
+
+
+def _loo_mse(context: Context, alphas: Array) -> Scores:
+    """Return the weighted mean of squared held-out errors and its standard error."""
+    shape = (len(alphas), context.problem.source.n_targets)
+    first, second, cross = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    total, squares = 0.0, 0.0
+    counts = context.problem.source.counts
+    for part in context.state.influence(context.problem, alphas):
+        error = part.residual
+        error /= part.keep[:, :, None]
+        error *= error
+        w = part.weights
+        w2 = w if counts else w * w
+        flat = error.reshape(len(w), -1)
+        first[:, part.targets] += (w @ flat).reshape(len(alphas), -1)
+        cross[:, part.targets] += (w2 @ flat).reshape(len(alphas), -1)
+        flat *= flat
+        second[:, part.targets] += (w2 @ flat).reshape(len(alphas), -1)
+        if part.targets.start == 0:
+            total += float(w.sum())
+            squares += float(w2.sum())
+    mean = first / total
+    variance = np.maximum(second - 2 * mean * cross + mean**2 * squares, 0.0)
+    return Scores(mean, np.sqrt(variance) / total)
+
+
+def held_out_errors(context: Context, alphas: Array) -> tuple[Array, Array]:
+    """Return leave-one-out errors y − ŷ₋ᵢ, shape (n, A, T), and the row weights (n,)."""
+    parts = list(context.state.influence(context.problem, alphas))
+    n = max(part.rows.stop for part in parts)
+    errors = np.empty((n, len(alphas), context.problem.source.n_targets))
+    weights = np.empty(n)
+    for part in parts:
+        errors[part.rows, :, part.targets] = part.residual / part.keep[:, :, None]
+        weights[part.rows] = part.weights
+    return errors, weights
+
+
+def _score_rows(metric: Metric, context: Context, errors: Array, weights: Array) -> Array:
+    """Return −metric for held-out errors (n, A, T), shape (A, T)."""
+    y = np.concatenate(list(context.problem.source.map(lambda block: block.y)))
+    return np.array(
+        [
+            [-metric(y[:, t], y[:, t] - errors[:, a, t], weights) for t in range(y.shape[1])]
+            for a in range(errors.shape[1])
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class KFold:
+    """K-fold cross-validation with any splitter; centring and scaling are refitted in each training set.
+
+    score(α) = Σ over all held-out rows of wᵢ(yᵢ − ŷᵢ)² / Σ wᵢ. The rows are read once, whatever the
+    number of folds: training statistics are merged from those of the other folds.
+
+    Parameters
+    ----------
+    cv : int, splitter, or iterable of (train, test)
+        An integer k means k consecutive parts, as scikit-learn's `KFold(k)`. A splitter is an object with
+        scikit-learn's `split`; group and time splitters read the group or time column given to the fit.
+    alphas : sequence of float, optional
+        Alphas to try, sum scale; the automatic grid if None.
+    one_se : bool
+        Take the largest alpha whose score is within one standard error (over folds) of the best.
+    scoring : str or callable, optional
+        None for squared error, a name in `SCORINGS`, or (y, prediction, weights) -> float, larger better;
+        the score is then minus its mean over folds.
+    """
+
+    cv: Any = 5
+    alphas: Any = None
+    one_se: bool = False
+    scoring: str | Metric | None = None
+    name: ClassVar[str] = "kfold"
+
+    def plan(self, source: Source) -> FoldPlan:
+        """Return the atoms of rows and the folds made of them."""
+        return plan_folds(self.cv, source)
+
+    def criterion(self, context: Context) -> Criterion:
+        """Return α ↦ pooled mean squared error over the held-out rows."""
+        assert context.plan is not None
+        folds: list[_Fold] = []
+        for index, step in enumerate(context.plan.passes):
+            atoms = context.atoms
+            if index > 0 or not context.plan.shared:
+                atoms = context.solver.gather(context.problem, step.labels, step.n_atoms)
+            for train, test in step.folds:
+                tested = merge(atoms[i] for i in test)
+                if tested.weight > 0:
+                    state = context.train(merge(atoms[i] for i in train))
+                    folds.append(_Fold(state, tested, step.labels, np.array(test)))
+        if self.scoring is None or self.scoring in ("neg_mean_squared_error", "r2"):
+            return lambda alphas: _scores_from_sse(context, folds, alphas, self.scoring)
+        metric = as_metric(self.scoring)
+        return lambda alphas: _mean_metric(metric, context, folds, alphas)
+
+    def describe(self) -> str:
+        """Return the rule in words."""
+        if isinstance(self.cv, int):
+            return f"{self.cv}-fold cross-validation"
+        k = getattr(self.cv, "n_splits", None)
+        return f"cross-validation by {type(self.cv).__name__}" + (
+            f" ({k} folds)" if isinstance(k, int) else ""
+        )
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A trained fold: its state, the statistic of its held-out rows, and how to find those rows."""
+
+    state: State
+    held: Any
+    labels: Callable[[Any], Array]
+    test: Array
+
+    def pick(self, block: Any) -> Array:
+        """Return which rows of a block are held out."""
+        return np.isin(self.labels(block), self.test)
+
+
+def _standard_error(values: Array) -> Array:
+    """Return the standard error over folds of per-fold scores (K, A, T)."""
+    k = len(values)
+    if k < 2:
+        return np.zeros(values.shape[1:])
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(k))
+
+
+#: Below this share of the target's variance, squared errors from moments are rounding noise.
+_TRUST_MOMENTS = 1e-7
+
+
+def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scoring: Any) -> Scores:
+    """Return the pooled mean squared error, or the mean over folds of MSE or −R², without reading rows."""
+    errors, weights, variances = [], [], []
+    for fold in folds:
+        held = fold.held
+        coef, intercept = context.model(fold.state, alphas)
+        sse = held.sse(coef, intercept)
+        spread = held.weight * (held.y_scale**2 + (held.y_mean - context.statistic.y_mean) ** 2)
+        if type(held).__name__ == "Moments" and np.any(sse < _TRUST_MOMENTS * spread):
+            sse = _sse_on_rows(context, fold, coef, intercept)
+        errors.append(sse)
+        weights.append(held.weight)
+        variances.append(held.y_scale**2)
+    share = np.array(weights)
+    each = np.array(errors) / share[:, None, None]
+    if scoring is None:
+        return Scores(np.sum(errors, axis=0) / share.sum(), _standard_error(each))
+    if scoring == "r2":
+        variance = np.array(variances)[:, None, :]
+        flat = np.where(each > 0, 0.0, -1.0)
+        each = np.where(variance > 0, each / np.where(variance > 0, variance, 1.0) - 1, flat)
+    return Scores(each.mean(axis=0), _standard_error(each))
+
+
+def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array) -> Array:
+    """Return the squared error of the picked rows, row by row: the moments would cancel."""
+    total = np.zeros(intercept.shape)
+    for block in context.problem.blocks():
+        chosen = fold.pick(block)
+        fitted = np.einsum("ij,ajt->ait", block.X[chosen], coef, optimize=True) + intercept[:, None, :]
+        w = np.ones(int(chosen.sum())) if block.weights is None else block.weights[chosen]
+        total += np.einsum("i,ait->at", w, (block.y[chosen] - fitted) ** 2)
+    return total
+
+
+def _mean_metric(metric: Metric, context: Context, folds: list[_Fold], alphas: Array) -> Scores:
+    values = []
+    for fold in folds:
+        coef, intercept = context.problem.restore(*context.model(fold.state, alphas))
+        rows = [(b, fold.pick(b)) for b in context.problem.source.blocks()]
+        y = np.concatenate([b.y[c] for b, c in rows])
+        w = np.concatenate([np.ones(int(c.sum())) if b.weights is None else b.weights[c] for b, c in rows])
+        fitted = (
+            np.concatenate([np.einsum("ij,ajt->iat", b.X[c], coef, optimize=True) for b, c in rows])
+            + intercept
+        )
+        values.append(
+            [[-metric(y[:, t], fitted[:, a, t], w) for t in range(y.shape[1])] for a in range(len(alphas))]
+        )
+    scores = np.array(values)
+    return Scores(scores.mean(axis=0), _standard_error(scores))
