@@ -15,10 +15,9 @@ from elltwo.selection.held_out import LOO, KFold, held_out_errors
 from elltwo.selection.spectrum import AIC, BIC, GCV, REML
 
 __all__ = [
-    "AIC", "BIC", "GCV", "LOO", "REML", "RULES", "SCORINGS", "Context", "KFold", "Metric", "Rule",
-    "Scores",
-    "as_metric", "as_rule", "best_index", "check_alphas", "held_out_errors", "interpolated", "merge", "refine",
-    "spectrum_grid",
+    "AIC", "BIC", "GCV", "LOO", "REML", "RULES", "SCORINGS", "Context", "KFold", "Metric", "Rule", "Scores",
+    "as_metric", "as_rule", "best_index", "check_alphas", "held_out_errors", "interpolated", "merge",
+    "refine", "spectrum_grid",
 ]  # fmt: skip
 
 #: Every rule of the package.
