@@ -60,7 +60,7 @@ def short(value):
     [
         ("solvers", f"at most {auto.FEW_ROWS} rows"),
         ("solvers", f"fit in {auto.DUAL_BYTES >> 30} GiB"),
-        ("solvers", f"refuses more than {auto.DUAL_ROWS:,} rows"),
+        ("solvers", f"an order above {auto.MOST_ORDER:,} are not diagonalised"),
         (
             "solvers",
             f"{short(engine.PATH_LOSS)}; {short(engine.CHEAP_LOSS)} if n·p² ≤ {short(engine.CHEAP_WORK)}",

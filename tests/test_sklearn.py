@@ -9,6 +9,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import joblib
@@ -72,7 +74,7 @@ def assert_same(found: Any, want: Any, tolerance: float = 1e-10) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1e-300, np.abs(b).max()))
 
 
-# ----------------------------------------------------------------------------------- scikit-learn's own checks
+# ------------------------------------------------------------------------------- scikit-learn's own checks
 
 CHECKS = """
 import json, sys, warnings
@@ -113,7 +115,7 @@ def test_estimators_are_regressors_with_scikit_learns_parameters() -> None:
     assert RidgeCV().get_params() == peer.RidgeCV().get_params()
 
 
-# -------------------------------------------------------------------------------------------- arrays and tables
+# --------------------------------------------------------------------------------------- arrays and tables
 
 WHOLE = np.random.default_rng(3).integers(0, 10, size=(60, 5))
 TARGET = WHOLE @ np.array([1.0, 2.0, -1.0, 3.0, 0.5]) + np.random.default_rng(4).normal(size=60)
@@ -159,8 +161,6 @@ LAYOUTS: dict[str, Callable[[Array], Any]] = {
 
 
 def joblib_memmap(X: Array) -> Array:
-    from tempfile import NamedTemporaryFile
-
     with NamedTemporaryFile(suffix=".npy") as file:
         np.save(file, X)
         file.flush()
@@ -274,13 +274,14 @@ def test_infinite_value_in_predict_is_refused_whatever_its_coefficient() -> None
     model = Ridge(1.0).fit(X, TARGET)
     assert model.coef_[5] == 0
     X[2, 5] = np.inf
-    with pytest.raises(InputError, match="column.*'x5'"):
+    with pytest.raises(InputError, match=r"column.*'x5'"):
         model.predict(X)
 
 
 TARGETS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "array": (TARGET, ("y",)),
-    "float32": (TARGET.astype(np.float32), ("y",)),
+    "whole numbers": (WHOLE[:, 0], ("y",)),
+    "booleans": (WHOLE[:, 0] > 4, ("y",)),
     "list": (TARGET.tolist(), ("y",)),
     "object": (TARGET.astype(object), ("y",)),
     "series": (pd.Series(TARGET), ("y",)),
@@ -301,12 +302,11 @@ def test_targets_of_every_kind_keep_their_names(name: str) -> None:
     model = Ridge(1.0).fit(WHOLE, y)
     assert model.fit_.target_names == names
     single = len(names) == 1
-    want = Ridge(1.0).fit(WHOLE, TARGET if single else np.column_stack([TARGET, -TARGET]))
-    assert_same(model, want, 1e-12 if name != "float32" else 1e-6)
+    assert_same(model, Ridge(1.0).fit(WHOLE, np.asarray(y, dtype=np.float64)), 1e-12)
     assert model.predict(WHOLE).shape == ((60,) if single else (60, 2))
 
 
-# ---------------------------------------------------------------------------------------------- weights, shapes
+# ----------------------------------------------------------------------------------------- weights, shapes
 
 COUNTS = np.arange(60) % 4
 
@@ -399,7 +399,7 @@ def test_given_alphas_per_target_are_fits_of_each_target() -> None:
         np.testing.assert_allclose(together.coef_[t], alone.coef_, rtol=1e-10)
 
 
-# -------------------------------------------------------------------------------------------- scikit-learn's tools
+# ------------------------------------------------------------------------------------ scikit-learn's tools
 
 
 def test_parameters_survive_clone_and_representation() -> None:
@@ -521,15 +521,12 @@ def test_metadata_is_routed_through_a_pipeline() -> None:
         pipe.fit(X, y, sample_weight=w)
         with pytest.raises(ValueError, match="not explicitly set as requested"):
             make_pipeline(StandardScaler(), Ridge()).fit(X, y, sample_weight=w)
-        unweighted = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), Ridge(2.0))
-        unweighted.set_params(ridge=Ridge(2.0).set_fit_request(sample_weight=False)).fit(
-            X, y, sample_weight=w
-        )
-    Z = (X - np.average(X, axis=0, weights=w)) / np.sqrt(
-        np.average((X - np.average(X, axis=0, weights=w)) ** 2, axis=0, weights=w)
-    )
+        unweighted = make_pipeline(scaler, Ridge(2.0).set_fit_request(sample_weight=False))
+        unweighted.fit(X, y, sample_weight=w)
+    Z = X - np.average(X, axis=0, weights=w)
+    Z /= np.sqrt(np.average(Z**2, axis=0, weights=w))
     assert_same(pipe[-1], Ridge(2.0).fit(Z, y, sample_weight=w))
-    assert_same(unweighted[-1], Ridge(2.0).fit(StandardScaler().fit_transform(X), y), 1e-12)
+    assert_same(unweighted[-1], Ridge(2.0).fit(Z, y))
 
 
 @pytest.mark.parametrize("outer", ["pipeline", "search"])
@@ -588,7 +585,7 @@ def test_groups_without_routing_go_to_the_splitter_of_the_search_alone() -> None
     np.testing.assert_allclose(scores, want, rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", [3, np.int64(3), np.random.RandomState(3)], ids=repr)
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.random.RandomState(3)], ids=["int", "numpy", "state"])
 def test_random_state_deals_the_folds(seed: Any) -> None:
     X, y = data()
     scores = [Ridge("kfold", random_state=copy.deepcopy(s)).fit(X, y).path_.score for s in (seed, seed, None)]
@@ -596,7 +593,7 @@ def test_random_state_deals_the_folds(seed: Any) -> None:
     assert not np.allclose(scores[0], scores[2], rtol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------ batches
+# ------------------------------------------------------------------------------------------------- batches
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -628,7 +625,7 @@ def cuts(n: int, seed: int) -> list[slice]:
     edges = [0]
     while edges[-1] < n:
         edges.append(min(n, edges[-1] + int(rng.choice([1, 1, 2, 5, 17, 30]))))
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def in_batches(model: Ridge, X: Any, y: Any, batches: list[slice], weights: Any = None) -> Ridge:
@@ -722,7 +719,7 @@ def test_leave_one_out_by_batches_is_replaced_by_gcv_and_says_so() -> None:
     assert loo.fit_.rule == "gcv"
     assert Status.RULE_REPLACED in loo.fit_.status
     assert loo.alpha_ == gcv.alpha_
-    assert "RULE_REPLACED" in str(loo.fit_.to_dict()) or "partial_fit" in loo.fit_.summary()
+    assert "partial_fit" in loo.fit_.summary()
 
 
 def test_kfold_of_a_single_batch_is_replaced_by_gcv_and_says_so() -> None:
@@ -765,11 +762,20 @@ def with_value(array: Array, value: float) -> Array:
 
 X_BATCH, Y_BATCH = data(12, seed=6)
 BAD_BATCHES: dict[str, tuple[tuple[Any, ...], str]] = {
-    "NaN in X": ((with_value(X_BATCH, np.nan), Y_BATCH), r"NaN or infinity: 1 value\(s\) in column\(s\) 'children'"),
-    "infinity in X": ((with_value(X_BATCH, np.inf), Y_BATCH), r"NaN or infinity: 1 value\(s\) in column\(s\) 'children'"),
-    "NaN in y": ((X_BATCH, with_value(Y_BATCH, np.nan)), r"y contains 1 value\(s\) that are NaN"),
+    "NaN in X": (
+        (with_value(X_BATCH, np.nan), Y_BATCH),
+        r"NaN or infinity: 1 value\(s\) in column\(s\) 'children'",
+    ),
+    "infinity in X": (
+        (with_value(X_BATCH, np.inf), Y_BATCH),
+        r"NaN or infinity: 1 value\(s\) in column\(s\) 'children'",
+    ),
+    "NaN in y": ((X_BATCH, with_value(Y_BATCH, np.nan)), "y contains NaN"),
     "another number of columns": ((X_BATCH[:, :3], Y_BATCH), "3 features, but Ridge is expecting 5"),
-    "another number of targets": ((X_BATCH, np.c_[Y_BATCH, Y_BATCH]), r"y has 2 target\(s\), but earlier batches had 1"),
+    "another number of targets": (
+        (X_BATCH, np.c_[Y_BATCH, Y_BATCH]),
+        r"y has 2 target\(s\), but earlier batches had 1",
+    ),
     "another number of rows": ((X_BATCH, Y_BATCH[:5]), "inconsistent numbers of samples"),
     "no rows": ((X_BATCH[:0], Y_BATCH[:0]), "0 sample"),
     "one dimension": ((X_BATCH[:, 0], Y_BATCH), "Expected 2D array"),
@@ -779,7 +785,7 @@ BAD_BATCHES: dict[str, tuple[tuple[Any, ...], str]] = {
     "no positive weight": ((X_BATCH, Y_BATCH, np.zeros(12)), "all weights are zero"),
     "one weight too few": ((X_BATCH, Y_BATCH, np.ones(11)), r"sample_weight has shape \(11,\)"),
     "numbers too large": ((with_value(X_BATCH, 1e200), Y_BATCH), "so large that their squares overflow"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
@@ -805,7 +811,7 @@ def test_bad_batch_is_refused_and_changes_nothing(name: str, alpha: Any) -> None
 
 def test_bad_first_batch_leaves_the_estimator_as_new() -> None:
     model = Ridge(1.0)
-    with pytest.raises(InputError, match="column.*'x3'"):
+    with pytest.raises(InputError, match=r"column.*'x3'"):
         model.partial_fit(with_value(X_BATCH, np.nan), Y_BATCH)
     assert vars(model) == vars(Ridge(1.0))
     assert_same(model.partial_fit(X_BATCH[:, :2], Y_BATCH), Ridge(1.0).fit(X_BATCH[:, :2], Y_BATCH))
@@ -904,6 +910,7 @@ SCORINGS = [
     "explained_variance",
     make_scorer(mean_absolute_error, greater_is_better=False),
 ]
+SCORING_NAMES = [*SCORINGS[:-1], "scorer"]
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -916,14 +923,14 @@ def test_ridge_cv_leaves_one_out_as_scikit_learn_does(
     ours, theirs = both(y, weights, gcv_mode=gcv_mode, fit_intercept=fit_intercept, store_cv_results=True)
     assert_alike(ours, theirs, score=weights is None)
     w = np.ones(60) if weights is None else weights
-    # Their errors are times the weights, and their mean divides by n where ours divides by the sum of weights.
+    # Their errors are times the weights, and their mean divides by n, not by the sum of the weights.
     np.testing.assert_allclose(ours.best_score_ * w.sum() / 60, theirs.best_score_, rtol=1e-9)
     assert ours.cv_results_.shape == theirs.cv_results_.shape
     scaled = ours.cv_results_ * w.reshape(-1, *([1] * (ours.cv_results_.ndim - 1)))
     np.testing.assert_allclose(scaled, theirs.cv_results_, rtol=1e-8, atol=1e-9 * theirs.cv_results_.max())
 
 
-@pytest.mark.parametrize("scoring", SCORINGS, ids=str)
+@pytest.mark.parametrize("scoring", SCORINGS, ids=SCORING_NAMES)
 @weighted
 @every_target
 def test_ridge_cv_scores_left_out_rows_as_scikit_learn_does(
@@ -936,7 +943,7 @@ def test_ridge_cv_scores_left_out_rows_as_scikit_learn_does(
 
 @pytest.mark.parametrize("scoring", [None, "r2", "neg_mean_squared_error"])
 def test_ridge_cv_with_an_alpha_per_target_as_scikit_learn(scoring: str | None) -> None:
-    X, y = data(targets=3)
+    y = data(targets=3)[1]
     y = y + np.random.default_rng(2).normal(size=y.shape) * [0.0, 20.0, 200.0]
     ours, theirs = both(y, scoring=scoring, alpha_per_target=True, store_cv_results=True)
     assert len(set(ours.alpha_)) > 1
@@ -955,7 +962,7 @@ CVS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("scoring", [None, *SCORINGS[:3]], ids=str)
+@pytest.mark.parametrize("scoring", [None, *SCORINGS[:3]])
 @pytest.mark.parametrize("cv", CVS)
 @every_target
 def test_ridge_cv_by_folds_as_scikit_learn(y: Array, cv: str, scoring: Any) -> None:
@@ -996,63 +1003,67 @@ def test_ridge_cv_keeps_the_errors_of_rows_of_weight_zero() -> None:
         np.testing.assert_allclose(ours.cv_results_[7, 0], error**2, rtol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------------- bad input
+# ----------------------------------------------------------------------------------------------- bad input
 
-GOOD_X, GOOD_Y = data()
-TEXT = frame(GOOD_X).astype({"debt": object, "rent": object})
+# Good rows, to be spoilt.
+GX, GY = data()
+TEXT = frame(GX).astype({"debt": object, "rent": object})
 TEXT.loc[3, "debt"], TEXT.loc[4, "rent"] = "many", "none"
 BAD_FITS: dict[str, tuple[Callable[[], Any], str]] = {
-    "text in a pandas column": (lambda: Ridge().fit(TEXT, GOOD_Y), "do not hold numbers: 'debt', 'rent'. Encode"),
+    "text in a pandas column": (lambda: Ridge().fit(TEXT, GY), "do not hold numbers: 'debt', 'rent'. Encode"),
     "text in a Polars column": (
-        lambda: Ridge().fit(pl.DataFrame(frame(GOOD_X)).with_columns(pl.lit("a").alias("debt")), GOOD_Y),
+        lambda: Ridge().fit(pl.DataFrame(frame(GX)).with_columns(pl.lit("a").alias("debt")), GY),
         "do not hold numbers: 'debt'",
     ),
-    "dates": (lambda: Ridge().fit(pd.DataFrame({"day": pd.date_range("2020", periods=60)}), GOOD_Y), "'day'"),
+    "dates": (lambda: Ridge().fit(pd.DataFrame({"day": pd.date_range("2020", periods=60)}), GY), "'day'"),
     "dates beside numbers": (
-        lambda: Ridge().fit(frame(GOOD_X).assign(day=pd.date_range("2020", periods=60)), GOOD_Y),
+        lambda: Ridge().fit(frame(GX).assign(day=pd.date_range("2020", periods=60)), GY),
         "'day'",
     ),
-    "repeated names": (
-        lambda: Ridge().fit(pd.DataFrame(GOOD_X, columns=list("aabcd")), GOOD_Y), "'a' 2 times"
-    ),
-    "text in predict": (lambda: Ridge().fit(frame(GOOD_X), GOOD_Y).predict(TEXT), "'debt', 'rent'"),
-    "text in y": (lambda: Ridge().fit(GOOD_X, ["a"] * 60), "y has dtype|could not convert"),
-    "no y": (lambda: Ridge().fit(GOOD_X, None), "requires y"),
-    "NaN in y": (lambda: Ridge().fit(GOOD_X, with_value(GOOD_Y, np.nan)), r"y contains 1 value\(s\)"),
-    "too few y": (lambda: Ridge().fit(GOOD_X, GOOD_Y[:5]), r"inconsistent numbers of samples: \[60, 5\]"),
-    "y of three dimensions": (lambda: Ridge().fit(GOOD_X, np.zeros((60, 2, 2))), "dim 3"),
-    "X of one dimension": (lambda: Ridge().fit(GOOD_X[:, 0], GOOD_Y), "Expected 2D array"),
-    "no rows": (lambda: Ridge().fit(GOOD_X[:0], GOOD_Y[:0]), "0 sample"),
-    "no columns": (lambda: Ridge().fit(GOOD_X[:, :0], GOOD_Y), "0 feature"),
-    "one row": (lambda: Ridge().fit(GOOD_X[:1], GOOD_Y[:1]), "at least 2 rows"),
-    "complex": (lambda: Ridge().fit(GOOD_X * 1j, GOOD_Y), "Complex data not supported"),
+    "repeated names": (lambda: Ridge().fit(pd.DataFrame(GX, columns=list("aabcd")), GY), "'a' 2 times"),
+    "text in predict": (lambda: Ridge().fit(frame(GX), GY).predict(TEXT), "'debt', 'rent'"),
+    "text in y": (lambda: Ridge().fit(GX, ["a"] * 60), "y has dtype|could not convert"),
+    "no y": (lambda: Ridge().fit(GX, None), "requires y"),
+    "NaN in y": (lambda: Ridge().fit(GX, with_value(GY, np.nan)), "y contains NaN"),
+    "too few y": (lambda: Ridge().fit(GX, GY[:5]), r"inconsistent numbers of samples: \[60, 5\]"),
+    "y of three dimensions": (lambda: Ridge().fit(GX, np.zeros((60, 2, 2))), "dim 3"),
+    "X of one dimension": (lambda: Ridge().fit(GX[:, 0], GY), "Expected 2D array"),
+    "no rows": (lambda: Ridge().fit(GX[:0], GY[:0]), "0 sample"),
+    "no columns": (lambda: Ridge().fit(GX[:, :0], GY), "0 feature"),
+    "one row": (lambda: Ridge().fit(GX[:1], GY[:1]), "at least 2 rows"),
+    "complex": (lambda: Ridge().fit(GX * 1j, GY), "Complex data not supported"),
     "NaN in sparse X": (
-        lambda: Ridge().fit(sparse.csr_array(with_value(GOOD_X, np.nan)), GOOD_Y), r"1 value\(s\) in column\(s\) 'x3'"
+        lambda: Ridge().fit(sparse.csr_array(with_value(GX, np.nan)), GY),
+        r"1 value\(s\) in column\(s\) 'x3'",
     ),
-    "complex weights": (lambda: Ridge().fit(GOOD_X, GOOD_Y, np.ones(60) * 1j), "sample_weight has dtype complex"),
-    "text as weights": (lambda: Ridge().fit(GOOD_X, GOOD_Y, ["a"] * 60), "sample_weight has dtype"),
-    "objects as weights": (lambda: Ridge().fit(GOOD_X, GOOD_Y, [{}] * 60), "sample_weight holds values"),
-    "too few weights": (lambda: Ridge().fit(GOOD_X, GOOD_Y, [1.0, 2.0]), r"sample_weight has shape \(2,\)"),
-    "table of weights": (lambda: Ridge().fit(GOOD_X, GOOD_Y, np.ones((60, 1))), r"sample_weight has shape \(60, 1\)"),
-    "negative weight": (lambda: Ridge().fit(GOOD_X, GOOD_Y, with_value(np.ones(60), -2)), "row 3 has weight -2"),
-    "more folds than rows": (lambda: RidgeCV(cv=100).fit(GOOD_X, GOOD_Y), "100 folds need at least 100 rows"),
-    "intercept as text": (lambda: Ridge(fit_intercept="no").fit(GOOD_X, GOOD_Y), "fit_intercept must be True or False"),
-    "standardize as number": (lambda: Ridge(standardize=1).fit(GOOD_X, GOOD_Y), "standardize must be True or False"),
-    "per target as text": (lambda: RidgeCV(alpha_per_target="yes").fit(GOOD_X, GOOD_Y), "alpha_per_target must be"),
-    "seed as text": (lambda: Ridge("kfold", random_state="a").fit(GOOD_X, GOOD_Y), "random_state must be .* got 'a'"),
-    "negative seed": (lambda: Ridge("kfold", random_state=-1).fit(GOOD_X, GOOD_Y), "random_state must be"),
-    "unknown gcv_mode": (lambda: RidgeCV(gcv_mode="magic").fit(GOOD_X, GOOD_Y), "gcv_mode must be .* got 'magic'"),
-    "negative alphas": (lambda: RidgeCV([-1.0, 1.0]).fit(GOOD_X, GOOD_Y), "alpha must be finite and not negative"),
-    "alphas as text": (lambda: RidgeCV("many").fit(GOOD_X, GOOD_Y), "alpha must be .* got 'many'"),
-    "no alphas": (lambda: RidgeCV([]).fit(GOOD_X, GOOD_Y), "alpha must be"),
-    "unknown scoring": (lambda: RidgeCV(scoring="goodness").fit(GOOD_X, GOOD_Y), "'goodness' is not a valid scoring"),
-    "cv as text": (lambda: RidgeCV(cv="five").fit(GOOD_X, GOOD_Y), "Expected `cv` as an integer"),
-    "one fold": (lambda: RidgeCV(cv=1).fit(GOOD_X, GOOD_Y), "at least 2 folds"),
+    "complex weights": (lambda: Ridge().fit(GX, GY, np.ones(60) * 1j), "sample_weight has dtype complex"),
+    "text as weights": (lambda: Ridge().fit(GX, GY, ["a"] * 60), "sample_weight has dtype"),
+    "objects as weights": (lambda: Ridge().fit(GX, GY, [{}] * 60), "sample_weight holds values"),
+    "too few weights": (lambda: Ridge().fit(GX, GY, [1.0, 2.0]), r"sample_weight has shape \(2,\)"),
+    "table of weights": (lambda: Ridge().fit(GX, GY, np.ones((60, 1))), r"sample_weight has shape \(60, 1\)"),
+    "negative weight": (lambda: Ridge().fit(GX, GY, with_value(np.ones(60), -2)), "row 3 has weight -2"),
+    "more folds than rows": (lambda: RidgeCV(cv=100).fit(GX, GY), "100 folds need at least 100 rows"),
+    "intercept as text": (
+        lambda: Ridge(fit_intercept="no").fit(GX, GY),
+        "fit_intercept must be True or False",
+    ),
+    "standardize as number": (lambda: Ridge(standardize=1).fit(GX, GY), "standardize must be True or False"),
+    "per target as text": (lambda: RidgeCV(alpha_per_target="yes").fit(GX, GY), "alpha_per_target must be"),
+    "seed as text": (lambda: Ridge("kfold", random_state="a").fit(GX, GY), "random_state must be .* got 'a'"),
+    "negative seed": (lambda: Ridge("kfold", random_state=-1).fit(GX, GY), "random_state must be"),
+    "unknown gcv_mode": (lambda: RidgeCV(gcv_mode="magic").fit(GX, GY), "gcv_mode must be .* got 'magic'"),
+    "negative alphas": (lambda: RidgeCV([-1.0, 1.0]).fit(GX, GY), "alpha must be finite and not negative"),
+    "alphas as text": (lambda: RidgeCV("many").fit(GX, GY), "alpha must be .* got 'many'"),
+    "no alphas": (lambda: RidgeCV([]).fit(GX, GY), "alpha must be"),
+    "unknown scoring": (lambda: RidgeCV(scoring="goodness").fit(GX, GY), "'goodness' is not a valid scoring"),
+    "cv as text": (lambda: RidgeCV(cv="five").fit(GX, GY), "Expected `cv` as an integer"),
+    "one fold": (lambda: RidgeCV(cv=1).fit(GX, GY), "at least 2 folds"),
     "results of folds": (
-        lambda: RidgeCV(cv=3, store_cv_results=True).fit(GOOD_X, GOOD_Y), "store_cv_results needs leave-one-out"
+        lambda: RidgeCV(cv=3, store_cv_results=True).fit(GX, GY),
+        "store_cv_results needs leave-one-out",
     ),
-    "other columns in predict": (lambda: Ridge().fit(GOOD_X, GOOD_Y).predict(GOOD_X[:, :3]), "3 features, but Ridge"),
-}  # fmt: skip
+    "other columns in predict": (lambda: Ridge().fit(GX, GY).predict(GX[:, :3]), "3 features, but Ridge"),
+}
 
 
 @pytest.mark.parametrize("name", BAD_FITS)
@@ -1065,4 +1076,4 @@ def test_bad_input_is_refused_with_a_message(name: str) -> None:
 def test_predicting_before_fitting_is_scikit_learns_error() -> None:
     for model in (Ridge(), RidgeCV()):
         with pytest.raises(NotFittedError):
-            model.predict(GOOD_X)
+            model.predict(GX)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from elltwo.selection import (
 )
 from elltwo.selection import refine as refine_alpha
 from elltwo.solvers.auto import choose, escalate
-from elltwo.solvers.base import State, intercepts
+from elltwo.solvers.base import State, intercepts, targets_as_given
 from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 from elltwo.solvers.spectral import SpectralSolver
 
@@ -137,7 +137,7 @@ def fit_moments(
     alpha_scale: str = "sum",
     tol: float = 1e-10,
 ) -> Fit:
-    """Fit moments gathered earlier, one per batch of rows (with y − Xθ₀ as targets when there is a prior).
+    """Fit moments gathered earlier, one per batch of rows.
 
     K-fold leaves out one atom at a time. LOO needs the rows, which are gone; GCV replaces it and the
     status says so.
@@ -146,6 +146,10 @@ def fit_moments(
     problem = make_problem(
         source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior
     )
+    if problem.prior is not None:
+        centre = atoms[0].x_mean if fit_intercept else np.zeros(source.n_features)
+        problem = replace(problem, centre=centre)
+        atoms = [atom.less(problem.prior_column, centre) for atom in atoms]
     rule, fixed = _rule_or_number(alpha, source.n_targets, alpha_per_target)
     notes: tuple[Status, ...] = ()
     if isinstance(rule, LOO):
@@ -433,6 +437,7 @@ class _Run:
             refinements=solution.refinements,
         )
         source = problem.source
+        target_means, target_scales = targets_as_given(problem, statistic)
         return Fit(
             coef=solution.coef,
             intercept=solution.intercept,
@@ -455,8 +460,8 @@ class _Run:
             target_names=source.target_names,
             feature_means=statistic.x_mean,
             feature_scales=statistic.x_scale,
-            target_means=statistic.y_mean,
-            target_scales=statistic.y_scale,
+            target_means=target_means,
+            target_scales=target_scales,
             standardize=hasattr(problem.penalty, "base"),
             fit_intercept=problem.fit_intercept,
             rss=solution.rss,

@@ -35,6 +35,7 @@ def fit(
     group: str | None = None,
     time: str | None = None,
     one_se: bool = False,
+    alpha_per_target: bool = False,
     standardize: bool = True,
     missing: str = "error",
     solver: str = "auto",
@@ -72,6 +73,8 @@ def fit(
         Column to order rows by; each fold is predicted from its past only. Implies select="kfold".
     one_se : bool
         Take the largest alpha within one standard error of the best (LOO and K-fold).
+    alpha_per_target : bool
+        Choose an alpha for each target; otherwise one that minimises the mean of their scores.
     standardize : bool
         Penalise the coefficients of standardised features.
     missing : {"error", "mean", "drop"}
@@ -106,7 +109,12 @@ def fit(
         hint = did_you_mean(family, FAMILIES)
         raise InputError(f"family '{family}' is not available.{hint} Available: {', '.join(FAMILIES)}.")
     rule = _rule(select, alpha, folds, group, time, one_se, seed)
-    options: dict[str, Any] = {"standardize": standardize, "solver": solver, "tol": tol}
+    options: dict[str, Any] = {
+        "alpha_per_target": alpha_per_target,
+        "standardize": standardize,
+        "solver": solver,
+        "tol": tol,
+    }
     if isinstance(data, Source):
         _refuse_table_options(target=target, features=features, drop=drop, weights=weights, sql=sql)
         return _checked(fit_source(data, rule, **options))

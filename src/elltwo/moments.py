@@ -13,7 +13,7 @@ Streaming, distribution, cross-validation and online updating all merge such mom
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol, Self
@@ -138,6 +138,16 @@ class Moments:
             gram=self.gram + other.gram + between * np.outer(dx, dx),
             cross=self.cross + other.cross + between * np.outer(dx, dy),
             yy=self.yy + other.yy + between * dy * dy,
+        )
+
+    def less(self, prior: Array, origin: Array) -> Moments:
+        """Return the moments of the same rows with y − (X − origin)θ₀ in place of y, θ₀ as (p, 1)."""
+        moved = self.gram @ prior
+        return replace(
+            self,
+            y_mean=self.y_mean - (self.x_mean - origin) @ prior,
+            cross=self.cross - moved,
+            yy=np.maximum(self.yy - 2 * (prior.T @ self.cross)[0] + (prior.T @ moved)[0], 0.0),
         )
 
     @cached_property

@@ -31,6 +31,8 @@ class Problem:
     fit_intercept : bool
         Whether b is free (never penalised) or 0.
     loss : Gaussian
+    centre : array, shape (p,), or None
+        The origin; None stands for the means of the first rows.
     """
 
     source: Source
@@ -38,6 +40,7 @@ class Problem:
     prior: Array | None = None
     fit_intercept: bool = True
     loss: Gaussian = field(default_factory=Gaussian)
+    centre: Array | None = None
 
     def __post_init__(self) -> None:
         p = self.source.n_features
@@ -55,7 +58,9 @@ class Problem:
 
     @cached_property
     def origin(self) -> Array:
-        """Means of the first rows, shape (p,): taken off X before Xθ₀, so that large means cost no digits."""
+        """Point near the rows, shape (p,): taken off X before Xθ₀, so that large means cost no digits."""
+        if self.centre is not None:
+            return self.centre
         first = (
             next(self.source.blocks()).X[:4096]
             if self.fit_intercept

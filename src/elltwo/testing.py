@@ -60,7 +60,7 @@ def _equal(what: str, found: Any, want: Any) -> None:
     _require(np.array_equal(found, want, equal_nan=nan), f"{what} differs: {found!r} instead of {want!r}.")
 
 
-# ---------------------------------------------------------------------------------------------- sources
+# ------------------------------------------------------------------------------------------------- sources
 
 
 def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = None) -> None:
@@ -198,7 +198,7 @@ def _check_keys(source: Source, n: int) -> None:
     _equal("keys() called again", source.keys(), keys)
 
 
-# ----------------------------------------------------------------------------------------------- losses
+# -------------------------------------------------------------------------------------------------- losses
 
 
 def check_loss(loss: Any, y: Any = (-2.0, 0.0, 1.0, 3.5), eta: Any = None) -> None:
@@ -275,7 +275,7 @@ def _minimiser(loss: Any, y: Array, reach: float = 60.0) -> Any:
     return (low + high) / 2
 
 
-# -------------------------------------------------------------------------------------------- penalties
+# ----------------------------------------------------------------------------------------------- penalties
 
 
 def check_penalty(penalty: Penalty, p: int) -> None:
@@ -360,7 +360,7 @@ def _check_refusal(penalty: Penalty, p: int) -> None:
     _require(found == (p,), message)
 
 
-# ---------------------------------------------------------------------------------------------- solvers
+# ------------------------------------------------------------------------------------------------- solvers
 
 
 class _Pieces(MemorySource):
@@ -416,7 +416,7 @@ class _Rows:
     def held_out(self, form: QuadraticForm, alpha: float, i: int) -> Array:
         """Return yᵢ − ŷ₋ᵢ (T,), refitted without row i, or without one observation of it for counts."""
         left = self.w.copy()
-        left[i] = left[i] - 1 if self.counts else 0.0
+        left[i] = max(left[i] - 1, 0.0) if self.counts else 0.0
         coef, b = replace(self, w=left).solve(form, alpha)
         return np.asarray(self.y[i] - self.X[i] @ coef - b)
 
@@ -577,9 +577,8 @@ def _check_influence(state: Any, problem: Problem, rows: _Rows, form: QuadraticF
         _equal(f"{where}: weights of influence", part.weights, rows.w[part.rows])
     times = f"{seen.min()} to {seen.max()} times"
     _require((seen == 1).all(), f"{where}: influence gives rows {times}; each row and target must come once.")
-    some = np.flatnonzero(rows.w)  # a row of weight 0 has no influence and no say in any score
-    want = np.stack([[rows.held_out(form, a, int(i)) for a in _ALPHAS] for i in some])
-    _close(f"{where}: residual/keep against refits without the row", errors[some], want, 1e-8)
+    want = np.stack([[rows.held_out(form, a, i) for a in _ALPHAS] for i in range(n)])
+    _close(f"{where}: residual/keep against refits without the row", errors, want, 1e-8)
 
 
 def _check_condition(solver: Any) -> None:

@@ -39,7 +39,7 @@ from elltwo.testing import check_loss, check_penalty, check_solver, check_source
 Array = np.ndarray
 ROOT = Path(__file__).parents[2]
 
-# ------------------------------------------------------------------------------------ what is in the package
+# ---------------------------------------------------------------------------------- what is in the package
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -198,7 +198,7 @@ def test_table_source_with_missing_values(missing: str, small_blocks: None) -> N
     check_source(source, blocks, Y[kept, :1], COUNTS[kept])
 
 
-# --------------------------------------------------------------------------- what is forgotten is found out
+# -------------------------------------------------------------------------- what is forgotten is found out
 
 
 def classes() -> list[type]:
@@ -264,7 +264,7 @@ def test_every_part_that_is_chosen_by_name_is_in_the_pages(name: str) -> None:
     assert re.search(rf"\b{name}\b", text)
 
 
-# -------------------------------------------------------------------------------------------- the checks bite
+# ----------------------------------------------------------------------------------------- the checks bite
 
 
 class Changed(MemorySource):

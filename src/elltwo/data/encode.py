@@ -24,7 +24,7 @@ Unseen = Counter[tuple[str, str]]
 Writer = Callable[[int, int, Array], None]
 
 MISSING: tuple[str, ...] = get_args(Missing)
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 8 << 20
 _UNSEEN, _ABSENT = -1, -2
 
 
@@ -416,7 +416,7 @@ class Encoder:
 
 
 def block_rows(width: int) -> int:
-    """Return how many rows of `width` float64 make a block: 4 MB, or up to 16 MB for very wide tables."""
+    """Return how many rows of `width` float64 make a block: 8 MB, or up to 32 MB for very wide tables."""
     narrow = _BLOCK_BYTES // (8 * width)
     rows = max(narrow, min(1024, 4 * narrow), 1)
     # An odd number of cache lines per feature: powers of two would crowd the same cache sets.

@@ -112,7 +112,7 @@ class TableSource(BlockwiseSource):
         return self.n_features + self.n_targets + (self._weights is not None)
 
     def blocks(self) -> Iterator[Block]:
-        """Iterate over the rows from the first to the last, in blocks of 4 MB (16 MB if very wide)."""
+        """Iterate over the rows from the first to the last, in blocks of 8 MB (32 MB if very wide)."""
         size = block_rows(self._width)
         buffer, filled = np.empty((self._width, size)), 0
         read, kept, sum_weights = 0, 0, 0.0

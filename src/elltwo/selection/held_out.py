@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from elltwo.data.base import Source
 from elltwo.folds import FoldPlan, plan_folds
+from elltwo.moments import Moments
 from elltwo.selection.criteria import Context, Criterion, Metric, Scores, as_metric, merge
-from elltwo.solvers.base import State
+from elltwo.solvers.base import State, targets_as_given
 
 Array = npt.NDArray[Any]
 
@@ -207,11 +208,11 @@ def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scorin
         coef, intercept = context.model(fold.state, alphas)
         sse = held.sse(coef, intercept)
         spread = held.weight * (held.y_scale**2 + (held.y_mean - context.statistic.y_mean) ** 2)
-        if type(held).__name__ == "Moments" and np.any(sse < _TRUST_MOMENTS * spread):
-            sse = _sse_on_rows(context, fold, coef, intercept)
+        if isinstance(held, Moments) and np.any(sse < _TRUST_MOMENTS * spread):
+            sse = _sse_on_rows(context, fold, coef, intercept, sse)
         errors.append(sse)
         weights.append(held.weight)
-        variances.append(held.y_scale**2)
+        variances.append(targets_as_given(context.problem, held)[1] ** 2)
     share = np.array(weights)
     each = np.array(errors) / share[:, None, None]
     if scoring is None:
@@ -223,15 +224,18 @@ def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scorin
     return Scores(each.mean(axis=0), _standard_error(each))
 
 
-def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array) -> Array:
-    """Return the squared error of the picked rows, row by row: the moments would cancel."""
-    total = np.zeros(intercept.shape)
+def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array, otherwise: Array) -> Array:
+    """Return the squared error of the picked rows, row by row: the moments would cancel.
+
+    Where the rows are gone, `otherwise` (from the moments) has to do.
+    """
+    total, block = np.zeros(intercept.shape), None
     for block in context.problem.blocks():
         chosen = fold.pick(block)
         fitted = np.einsum("ij,ajt->ait", block.X[chosen], coef, optimize=True) + intercept[:, None, :]
         w = np.ones(int(chosen.sum())) if block.weights is None else block.weights[chosen]
         total += np.einsum("i,ait->at", w, (block.y[chosen] - fitted) ** 2)
-    return total
+    return otherwise if block is None else total
 
 
 def _mean_metric(metric: Metric, context: Context, folds: list[_Fold], alphas: Array) -> Scores:

@@ -20,8 +20,8 @@ SOLVERS = (SpectralSolver(), CholeskySolver(), OrthogonalSolver(), DualSolver())
 DUAL_BYTES = 1 << 30
 #: Most bytes of a matrix of inner products, or of wide rows made dense.
 MOST_BYTES = 16 << 30
-#: Most rows for which an n × n matrix is factorised.
-DUAL_ROWS = 20_000
+#: Largest order of a matrix that is diagonalised.
+MOST_ORDER = 20_000
 #: Below this, a path is computed in the space of the rows whatever the number of features.
 FEW_ROWS = 256
 #: The orthogonal method when there are more features than rows: an SVD of the rows themselves.
@@ -40,9 +40,9 @@ class Look:
     @property
     def wide(self) -> bool:
         """Whether there are at least as many features as rows, and the rows fit in memory."""
-        return (
-            self.n is not None and self.p >= self.n and (self.in_memory or 8 * self.n * self.p <= DUAL_BYTES)
-        )
+        if self.n is None or self.n > min(self.p, MOST_ORDER):
+            return False
+        return self.in_memory or 8 * self.n * self.p <= DUAL_BYTES
 
     @property
     def few(self) -> bool:
@@ -90,19 +90,34 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
     look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory)
     if requested == "auto":
         choice = next(c for c in AUTO if c.applies(look))
-        return choice.solver, choice.why
+        solver, why = choice.solver, choice.why
+    else:
+        solver, why = _named(requested, look), "asked for"
+    _check_order(solver, look)
+    return solver, why
+
+
+def _named(requested: str, look: Look) -> Any:
+    """Return the solver of that name; "orthogonal" works on the rows themselves when they are few."""
     by_name = {s.name: s for s in SOLVERS}
     if requested not in by_name:
         known = ", ".join(["auto", *by_name])
         raise InputError(
             f"solver {requested!r} is not known.{did_you_mean(str(requested), by_name)} Choose from: {known}."
         )
-    if requested == "dual" and source.n_rows is not None and source.n_rows > DUAL_ROWS:
+    return WIDE_ORTHOGONAL if requested == "orthogonal" and look.wide else by_name[requested]
+
+
+def _check_order(solver: Any, look: Look) -> None:
+    """Refuse to diagonalise a matrix so large that it would take hours."""
+    of_rows = isinstance(solver, DualSolver)
+    order = look.n if of_rows else look.p
+    if order is not None and order > MOST_ORDER and not isinstance(solver, CholeskySolver):
         raise InputError(
-            f"solver 'dual' factorises an n x n matrix, too large for n = {source.n_rows}; "
-            "use 'auto' or 'spectral'."
+            f"solver '{solver.name}' would diagonalise a matrix of order {order:,} (the number of "
+            f"{'rows' if of_rows else 'features'}), and the limit is {MOST_ORDER:,}. "
+            "Give one alpha (Cholesky needs no diagonalisation), or use fewer features."
         )
-    return (WIDE_ORTHOGONAL if requested == "orthogonal" and look.wide else by_name[requested]), "asked for"
 
 
 def _check_memory(n: int | None, p: int) -> None:

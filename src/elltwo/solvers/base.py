@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF
+from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 
@@ -147,6 +148,20 @@ def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
     if not centre:
         return np.zeros((coef.shape[0], coef.shape[2]))
     return np.asarray(statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef))
+
+
+def targets_as_given(problem: Problem, statistic: Statistic) -> tuple[Array, Array]:
+    """Return means and standard deviations (T,) of y itself, from a statistic of y − (X − origin)θ₀.
+
+    The squared error of the model θ = −θ₀ with its best intercept is the spread of y.
+    """
+    if problem.prior is None:
+        return statistic.y_mean, statistic.y_scale
+    prior = np.broadcast_to(problem.prior_column, (len(problem.prior), len(statistic.y_mean)))
+    centred = statistic.y_mean + statistic.x_mean @ prior
+    spread = statistic.sse(-prior[None], centred[None])[0] / statistic.weight
+    mean = centred - problem.origin @ prior
+    return mean, drop_noise(np.sqrt(spread), mean)
 
 
 def target_slices(n_targets: int, per_target: int) -> Iterator[slice]:

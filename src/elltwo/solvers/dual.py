@@ -20,7 +20,7 @@ from elltwo.array import ROUNDOFF, accurate_svd, eigh_descending
 from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import Influence, Split, leave_out_weight, rank_cutoff
+from elltwo.solvers.base import Influence, Split, intercepts, leave_out_weight, rank_cutoff
 from elltwo.solvers.orthogonal import free_part
 from elltwo.solvers.spectral import Spectral
 
@@ -175,13 +175,24 @@ class DualState(Spectral):
             keep += np.sum(N**2, axis=1)[:, None]
         share = (leave_out_weight(problem, w) / np.where(positive, w, 1.0))[:, None]
         keep = np.where(positive[:, None], (1 - share) * scale + share * keep, 1.0)
+        unseen = self._residuals(~positive, alphas)
         for t in range(y.shape[1]):
             along = U.T @ y[:, t]
             residual = U @ (factor * along).T
             if N.shape[1] > 0:
                 residual += (N @ (N.T @ y[:, t]))[:, None]
             residual /= root[:, None]
+            residual[~positive] = unseen[:, :, t]
             yield Influence(slice(0, len(w)), slice(t, t + 1), residual[:, :, None], keep, w)
+
+    def _residuals(self, which: Array, alphas: Array) -> Array:
+        """Return y − ŷ (m, A, T) of rows that had no weight in the fit."""
+        rows: Any = self.statistic
+        coef = self.coef(alphas) if which.any() else np.zeros((len(alphas), rows.X.shape[1], rows.y.shape[1]))
+        b = intercepts(rows, coef, self.centre)
+        return np.asarray(
+            (rows.y[which] - b[:, None, :]).swapaxes(0, 1) - (rows.X[which] @ coef).swapaxes(0, 1)
+        )
 
 
 def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:

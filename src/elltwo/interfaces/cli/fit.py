@@ -19,6 +19,7 @@ CHOOSING = {
     "--time": "time",
     "--seed": "seed",
     "--one-se": "one_se",
+    "--alpha-per-target": "alpha_per_target",
 }
 WAYS = ("--group", "--time", "--seed")
 FOLDING = ("--folds", *WAYS)
@@ -50,6 +51,9 @@ Examples:
 @click.option("--seed", type=int, help="Which rows go to which fold of kfold. [default: 0]")
 @click.option(
     "--one-se", is_flag=True, help="Take the largest penalty within one standard error (loo, kfold)."
+)
+@click.option(
+    "--alpha-per-target", is_flag=True, help="Choose a penalty for each target instead of one for all."
 )
 @click.option(
     "--standardize/--no-standardize",

@@ -40,6 +40,9 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
         tags.input_tags.sparse = True
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_")
+
     def _source(
         self, X: Any, y: Any, sample_weight: Any, groups: Any = None, *, reset: bool = True
     ) -> MemorySource:
