@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from matplotlib import pyplot as plt
 
-from elltwo import diagnostics, engine, folds, moments, selection
+from elltwo import diagnostics, folds, moments, run, selection
 from elltwo.array import ROUNDOFF
 from elltwo.data import encode, query, reading
 from elltwo.interfaces.cli.main import cli
@@ -63,17 +63,17 @@ def short(value):
         ("solvers", f"an order above {auto.MOST_ORDER:,} are not diagonalised"),
         (
             "solvers",
-            f"{short(engine.PATH_LOSS)}; {short(engine.CHEAP_LOSS)} if n·p² ≤ {short(engine.CHEAP_WORK)}",
+            f"{short(run.PATH_LOSS)}; {short(run.CHEAP_LOSS)} if n·p² ≤ {short(run.CHEAP_WORK)}",
         ),
-        ("solvers", f"| on disk | at the given or the chosen alpha | {short(engine.STREAM_LOSS)} |"),
+        ("solvers", f"| on disk | at the given or the chosen alpha | {short(run.STREAM_LOSS)} |"),
         ("solvers", f"u·κ̂² > {short(Cholesky.condition_limit * ROUNDOFF)} at the chosen alpha"),
-        ("selection", f"With more than {engine.REFINED_TARGETS} targets"),
+        ("selection", f"With more than {run.REFINED_TARGETS} targets"),
         ("selection", {6: "six"}[selection.grid.PER_DECADE] + " per decade"),
         ("selection", f"up to {auto.FEW_ROWS} rows"),
         ("certificate", f"n·p·T ≤ {diagnostics.EXTENDED_SIZE:,}"),
         ("certificate", f"factor of {1 / diagnostics.SHRINKS_BY:g}, or after {diagnostics.MOST_STEPS}."),
         ("certificate", f"over {diagnostics.PROBES} random probes"),
-        ("certificate", {1 << 22: "2²² (4 million) numbers"}[engine.CHEAP_REREAD]),
+        ("certificate", {1 << 22: "2²² (4 million) numbers"}[run.CHEAP_REREAD]),
         ("objective", f"{moments.NOISE / ROUNDOFF:g}·u·|x̄ⱼ|"),
         ("tables", f"More than {reading.MOST_LEVELS:,} different text values"),
         ("tables", f"files up to {query._WHOLE_BYTES >> 20} MB"),
