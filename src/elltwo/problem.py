@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, Source
-from elltwo.errors import InputError, name_some
+from elltwo.errors import InputError
 from elltwo.losses import Gaussian
 from elltwo.penalties import Diagonal, Identity, Penalty, QuadraticForm, Standardized
 
@@ -108,18 +108,3 @@ class Problem:
         )
         rest = "intercept not penalised" if self.fit_intercept else "no intercept"
         return f"{errors} + alpha * {term}; {rest}"
-
-
-def explain_not_finite(source: Source) -> InputError:
-    """Return the error that names the columns with NaN or inf, or says that squares overflow."""
-    bad = np.zeros(source.n_features, dtype=np.int64)
-    for block in source.blocks():
-        bad += np.count_nonzero(~np.isfinite(block.X), axis=0)
-    columns = np.flatnonzero(bad)
-    if len(columns) == 0:
-        return InputError("X or y holds values so large that their squares overflow; rescale the columns.")
-    names = name_some([source.feature_names[j] for j in columns])
-    return InputError(
-        f"X contains NaN or infinity: {int(bad.sum())} value(s) in column(s) {names}. "
-        "Impute or drop them first; for tables, elltwo.fit(…, missing='mean' or 'drop') does it."
-    )

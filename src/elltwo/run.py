@@ -15,7 +15,7 @@ from elltwo.diagnostics import Optimum, correct_digits, refine
 from elltwo.errors import InputError, Status, did_you_mean
 from elltwo.folds import FoldPlan
 from elltwo.moments import Moments
-from elltwo.problem import Problem, explain_not_finite
+from elltwo.problem import Problem
 from elltwo.results import Certificate, Fit, Path
 from elltwo.selection import (
     LOO,
@@ -122,7 +122,7 @@ class Run:
             statistic = merge(atoms)
             finite = np.isfinite(statistic.x_scale).all() and np.isfinite(statistic.y_scale).all()
         if not finite:
-            raise explain_not_finite(self.problem.source)
+            raise self.problem.source.why_not_finite()
         if self.rule is not None and statistic.rows < 2:
             raise InputError(
                 "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). "

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
+
+from elltwo.errors import InputError, name_some
 
 Array = npt.NDArray[Any]
 S = TypeVar("S")
@@ -77,6 +80,10 @@ class Source(Protocol):
         """Return the group or time value of every row, shape (n,), or None without such a column."""
         ...
 
+    def why_not_finite(self) -> InputError:
+        """Return the error that names the columns with NaN or inf, once a pass has met with some."""
+        ...
+
     def fold(self, statistic: Callable[[Block], S], merge: Callable[[S, S], S]) -> S:
         """Return merge(…merge(statistic(b₁), statistic(b₂))…) over all blocks."""
         ...
@@ -87,11 +94,29 @@ class Source(Protocol):
 
 
 class BlockwiseSource:
-    """`fold` and `map` for a source that runs code here, one block after the other."""
+    """What any source can do that runs code here, one block after the other."""
+
+    feature_names: tuple[str, ...]
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows from the first to the last."""
         raise NotImplementedError
+
+    def why_not_finite(self) -> InputError:
+        """Return the error that names the columns with NaN or inf, or says that squares overflow."""
+        bad = np.zeros(len(self.feature_names), dtype=np.int64)
+        for block in self.blocks():
+            bad += np.count_nonzero(~np.isfinite(block.X), axis=0)
+        columns = np.flatnonzero(bad)
+        if len(columns) == 0:
+            return InputError(
+                "X or y holds values so large that their squares overflow; rescale the columns."
+            )
+        names = name_some([self.feature_names[j] for j in columns])
+        return InputError(
+            f"X contains NaN or infinity: {int(bad.sum())} value(s) in column(s) {names}. "
+            "Impute or drop them first; for tables, elltwo.fit(…, missing='mean' or 'drop') does it."
+        )
 
     def fold(self, statistic: Callable[[Block], S], merge: Callable[[S, S], S]) -> S:
         """Return the merged statistic of all blocks."""

@@ -148,11 +148,15 @@ class TableSource(BlockwiseSource):
         return write
 
     def _fill(self, write: Writer, start: int, stop: int, out: Array) -> int:
-        """Write rows start:stop of a batch, move those that are kept to the front, and count them."""
+        """Write rows start:stop of a batch, move those that are kept to the front, and count them.
+
+        Where missing values are an error, nothing is looked for: they make the moments NaN, and then
+        `why_not_finite` counts them.
+        """
         write(start, stop, out)
         if self._weights is not None and not good_weights(out[-1], self.counts):
             raise refused_weights(self._table, self._weights, self.counts)
-        if all_finite(out):
+        if self._encoder.missing == "error" or all_finite(out):
             return stop - start
         kept = self._kept(out)
         rows = int(kept.sum())
@@ -162,10 +166,16 @@ class TableSource(BlockwiseSource):
     def _kept(self, out: Array) -> Array:
         """Apply the policy to rows with missing values and return which of them stay, shape (m,)."""
         X, y = out[: self.n_features], out[self.n_features :]
-        if np.isinf(y).any() or (self._encoder.missing == "error" and np.isnan(out).any()):
-            raise refused(self._table, self._encoder.column_names, self._encoder.missing, self.target_names)
+        if np.isinf(y).any():
+            raise self.why_not_finite()
         self._encoder.settle(X, self._table)
         return np.asarray(~np.isnan(out).any(axis=0))
+
+    def why_not_finite(self) -> InputError:
+        """Return the error that counts the missing and infinite values of each column of the table."""
+        columns, targets = self._encoder.column_names, self.target_names
+        error = refused(self._table, columns, self._encoder.missing, targets)
+        return error if error.args[0] else super().why_not_finite()
 
     def _block(self, buffer: Array, start: int) -> Block:
         p, T = self.n_features, self.n_targets

@@ -47,6 +47,7 @@ def equal(what: str, found: Any, want: Any) -> None:
 
 
 def read_only(array: Array) -> Array:
+    """Return a copy that cannot be written to."""
     array = np.array(array)
     array.flags.writeable = False
     return array

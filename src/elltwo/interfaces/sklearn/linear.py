@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elltwo.data.memory import MemorySource
 from elltwo.errors import InputError, name_some
-from elltwo.problem import explain_not_finite
 from elltwo.results import Fit, Path
 
 Array = npt.NDArray[Any]
@@ -120,7 +119,7 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
             prediction: Array = np.asarray(X @ self.coef_.T) + self.intercept_
         if not np.isfinite(prediction).all():
             names = getattr(self, "feature_names_in_", None)
-            raise explain_not_finite(MemorySource(X, np.zeros(X.shape[0]), feature_names=names))
+            raise MemorySource(X, np.zeros(X.shape[0]), feature_names=names).why_not_finite()
         return prediction
 
 

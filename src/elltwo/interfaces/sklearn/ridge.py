@@ -12,7 +12,6 @@ from elltwo.errors import InputError
 from elltwo.folds import DealtFolds
 from elltwo.interfaces.sklearn.linear import LinearEstimator
 from elltwo.moments import Moments, gather
-from elltwo.problem import explain_not_finite
 from elltwo.selection import KFold
 
 
@@ -199,7 +198,7 @@ class Ridge(LinearEstimator):
         with np.errstate(invalid="ignore", over="ignore"):
             (moments,) = gather(source.blocks(), counts=source.counts)
         if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
-            raise explain_not_finite(source)
+            raise source.why_not_finite()
         batches = (before or _Batches(source.target_names)).add(moments, folds)
         self._batches = batches
         if sum(atom.rows for atom in batches.atoms) < 2 and _chooses(self.alpha):
