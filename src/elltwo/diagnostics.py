@@ -22,7 +22,7 @@ from elltwo.array import ROUNDOFF, cross_product
 from elltwo.extended import Extended
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import State, Statistic
+from elltwo.solvers.base import State, Statistic, targets_as_given
 
 Array = npt.NDArray[Any]
 
@@ -232,8 +232,29 @@ def correct_digits(optimum: Optimum, solution: Solution) -> float:
     noise = _probe(optimum, solution)
     d_coef = np.abs(solution.step[0]) + noise[0] + ROUNDOFF * np.abs(solution.coef)
     d_intercept = np.abs(solution.step[1]) + noise[1] + ROUNDOFF * np.abs(solution.intercept)
-    worst = _worst(d_coef, d_intercept, solution.coef, solution.intercept)
+    coef, intercept = without_zeros(optimum, solution)
+    worst = _worst(d_coef, d_intercept, coef, intercept)
     return float(np.clip(-np.log10(max(worst, 1e-300)), 0.0, 15.9))
+
+
+#: A coefficient below this share of the largest counts as 0, which no relative error can describe.
+ZERO = 1e-10
+
+
+def without_zeros(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
+    """Return the coefficients with those that are 0 but for rounding set to 0.
+
+    A slope is compared on the standardised scale with the largest; an intercept with the terms that make
+    it up, ȳ and x̄ⱼθⱼ, and the spread of y. Centred data have an intercept of this kind.
+    """
+    s, coef = optimum.statistic, solution.coef
+    effect = np.abs(coef) * np.sqrt(s.x_scale**2 + s.x_mean**2)[:, None]
+    mean, scale = targets_as_given(optimum.problem, s)
+    terms = np.abs(mean) + np.abs(s.x_mean) @ np.abs(coef) + scale
+    return (
+        np.where(effect > ZERO * effect.max(initial=0.0), coef, 0.0),
+        np.where(np.abs(solution.intercept) > ZERO * terms, solution.intercept, 0.0),
+    )
 
 
 def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
@@ -245,7 +266,7 @@ def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
     r = y - X @ coef - intercept
     Z = X - optimum.x_mean
     ulp_x, ulp_y = _rounding(X), _rounding(y)
-    pull = ROUNDOFF * optimum.alpha * optimum.form.apply(coef - problem.prior_column)
+    pull = 4 * ROUNDOFF * optimum.alpha * optimum.form.apply(coef - problem.prior_column)
     pull = pull if np.any(optimum.form.d != 1) else np.zeros_like(pull)
     total_coef, total_intercept = np.zeros_like(coef), np.zeros_like(intercept)
     for _ in range(PROBES):

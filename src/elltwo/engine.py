@@ -16,7 +16,7 @@ from elltwo.data.base import Block, BlockwiseSource, Source
 from elltwo.errors import InputError, Status
 from elltwo.folds import FoldPass, FoldPlan
 from elltwo.moments import Moments
-from elltwo.penalties import as_penalty
+from elltwo.penalties import as_numbers, as_penalty
 from elltwo.problem import Problem
 from elltwo.results import Fit
 from elltwo.run import Run
@@ -155,7 +155,7 @@ def make_problem(
     return Problem(
         source=source,
         penalty=as_penalty(penalty, standardize=standardize),
-        prior=None if prior is None else np.asarray(prior, dtype=np.float64),
+        prior=None if prior is None else as_numbers(prior, "prior"),
         fit_intercept=fit_intercept,
     )
 

@@ -108,6 +108,13 @@ def fit(
     if family not in FAMILIES:
         hint = did_you_mean(family, FAMILIES)
         raise InputError(f"family '{family}' is not available.{hint} Available: {', '.join(FAMILIES)}.")
+    for name, flag in (
+        ("one_se", one_se),
+        ("standardize", standardize),
+        ("alpha_per_target", alpha_per_target),
+    ):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name} must be True or False; got {flag!r}.")
     rule = _rule(select, alpha, folds, group, time, one_se, seed)
     options: dict[str, Any] = {
         "alpha_per_target": alpha_per_target,
@@ -162,8 +169,8 @@ def _rule(
 
 def _splitter(folds: int, group: str | None, time: str | None, seed: int) -> Any:
     """Return the splitter of rows into folds."""
-    if folds < 2:
-        raise InputError(f"folds must be at least 2; got {folds}. Use 5 or 10.")
+    if not isinstance(folds, int) or folds < 2:
+        raise InputError(f"folds must be a whole number of at least 2; got {folds!r}. Use 5 or 10.")
     if group is not None:
         from sklearn.model_selection import GroupKFold
 

@@ -60,13 +60,19 @@ class DealtFolds:
     n_splits: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a seed or a number of folds that makes no sense."""
+        for name, value, least in (("folds", self.n_splits, 2), ("seed", self.seed, 0)):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+
     def deal(self, start: int, stop: int) -> Array:
         """Return the fold of rows start … stop − 1, shape (stop − start,)."""
         k = self.n_splits
         run = _runs(np.arange(start, stop, dtype=np.int64))
         first, last = int(run[0]) // k, int(run[-1]) // k + 1
         place = np.arange(first * k, last * k, dtype=np.uint64)
-        key = _scatter(place + np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15))
+        key = _scatter(place + np.uint64(self.seed * 0x9E3779B97F4A7C15 % 2**64))
         return np.asarray(np.argsort(key.reshape(-1, k)).reshape(-1)[run - first * k])
 
     def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:  # noqa: ARG002
@@ -167,7 +173,7 @@ def _check_count(k: int, source: Source) -> int:
 
 
 def _splits(cv: Any, source: Source) -> Iterator[tuple[Array, Array]]:
-    if not hasattr(cv, "split"):
+    if isinstance(cv, str) or not hasattr(cv, "split"):
         try:
             yield from ((np.asarray(a), np.asarray(b)) for a, b in cv)
         except (TypeError, ValueError):
@@ -189,9 +195,8 @@ def _from_splits(splits: list[tuple[Array, Array]], n: int) -> FoldPlan:
     if not splits:
         raise InputError("cv yields no folds.")
     member = np.zeros((len(splits), n), dtype=np.int8)
-    for k, (train, test) in enumerate(splits):
-        if len(np.arange(n)[train]) == 0 or len(np.arange(n)[test]) == 0:
-            raise InputError(f"cv: fold {k} has an empty training or test set.")
+    for k, pair in enumerate(splits):
+        train, test = (_positions(part, n, k) for part in pair)
         member[k, train] = 1
         if np.any(member[k, test] == 1):
             raise InputError(f"cv: fold {k} has rows that are in both its training and its test set.")
@@ -209,6 +214,21 @@ def _from_splits(splits: list[tuple[Array, Array]], n: int) -> FoldPlan:
         return FoldPlan((FoldPass(_lookup(label), len(example), folds),), shared=True)
     each = tuple(FoldPass(_lookup(row.astype(np.int64) - 1), 2, (((0,), (1,)),)) for row in member)
     return FoldPlan(each, shared=False)
+
+
+def _positions(part: Array, n: int, fold: int) -> Array:
+    """Return the rows that indices or a mask pick, each once."""
+    try:
+        rows = np.arange(n)[part]
+    except IndexError:
+        raise InputError(
+            f"cv: fold {fold} must hold row positions from 0 to {n - 1}, or a mask of {n} booleans."
+        ) from None
+    if len(rows) == 0:
+        raise InputError(f"cv: fold {fold} has an empty training or test set.")
+    if len(np.unique(rows)) < len(rows):
+        raise InputError(f"cv: fold {fold} names rows more than once; say how often a row counts by weights.")
+    return np.asarray(rows)
 
 
 def _lookup(label: Array) -> Labels:

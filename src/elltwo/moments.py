@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -94,32 +94,11 @@ class Moments:
     yy: Array
 
     @classmethod
-    def of(cls, X: Array, y: Array, weights: Array | None = None, *, counts: bool = False) -> Self:
+    def of(cls, X: Array, y: Array, weights: Array | None = None, *, counts: bool = False) -> Moments:
         """Return the moments of X (m, p), y (m, T) and weights (m,)."""
-        scales = _Shift.of(X, y)
-        sums = _Sums(scales)
+        sums = _Sums(X.shape[1], y.shape[1], counts)
         sums.add(X, y, weights)
-        return cls._from_sums(sums, counts)
-
-    @classmethod
-    def _from_sums(cls, sums: _Sums, counts: bool) -> Self:
-        W = sums.weight
-        if W == 0:
-            dx, dy = np.zeros_like(sums.x), np.zeros_like(sums.y)
-        else:
-            dx, dy = sums.x / W, sums.y / W
-        gram = sums.gram - W * np.outer(dx, dx)
-        np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0.0))
-        return cls(
-            rows=sums.rows,
-            observations=W if counts else float(sums.rows),
-            weight=W,
-            x_mean=sums.shift.x + dx,
-            y_mean=sums.shift.y + dy,
-            gram=gram,
-            cross=sums.cross - W * np.outer(dx, dy),
-            yy=np.maximum(sums.yy - W * dy * dy, 0.0),
-        )
+        return sums.moments()
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both sets of rows together; associative up to rounding."""
@@ -192,28 +171,22 @@ def drop_noise(scale: Array, mean: Array) -> Array:
     return np.where(scale <= NOISE * np.abs(mean), 0.0, scale)
 
 
-@dataclass(frozen=True)
-class _Shift:
-    """Constants subtracted from the columns before squaring, near their means when that matters."""
-
-    x: Array
-    y: Array
-    needed: bool
-
-    @classmethod
-    def of(cls, X: Array, y: Array) -> Self:
-        head = np.asarray(X[: max(1, BUFFER_BYTES // (8 * max(1, X.shape[1])))], dtype=np.float64)
-        mean = head.mean(axis=0)
-        needed = bool(np.any(np.abs(mean) > SHIFT_ABOVE * head.std(axis=0)))
-        return cls(x=mean if needed else np.zeros_like(mean), y=y[: len(head)].mean(axis=0), needed=needed)
-
-
 class _Sums:
-    """Running sums about a fixed shift; the only mutable state of the pass."""
+    """Running sums about a shift near the current rows; the only mutable state of the pass.
 
-    def __init__(self, shift: _Shift) -> None:
-        p, T = len(shift.x), len(shift.y)
-        self.shift = shift
+    Squares are summed about `shift`. A slice of rows whose mean strays from it by more than SHIFT_ABOVE
+    standard deviations starts new sums about its own mean, and the old ones are merged into `done`: so
+    the variance never loses more than two digits, however the rows drift.
+    """
+
+    def __init__(self, p: int, n_targets: int, counts: bool) -> None:
+        self.counts = counts
+        self.done: Moments | None = None
+        self.x_shift, self.y_shift = np.zeros(p), np.zeros(n_targets)
+        self._start()
+
+    def _start(self) -> None:
+        p, T = len(self.x_shift), len(self.y_shift)
         self.rows, self.weight = 0, 0.0
         self.gram, self.cross = np.zeros((p, p)), np.zeros((p, T))
         self.x, self.y, self.yy = np.zeros(p), np.zeros(T), np.zeros(T)
@@ -221,30 +194,109 @@ class _Sums:
     def add(self, X: Array, y: Array, weights: Array | None) -> None:
         """Add rows; a buffer of bounded size is used when they must be shifted, weighted or converted."""
         direct = X.itemsize in X.strides and X.dtype == np.float64  # BLAS takes it as it lies in memory
-        if weights is None and not self.shift.needed and direct:
-            self._add(X, y - self.shift.y, np.ones(len(y)))
-            self.rows += len(y)
-            return
+        whole = weights is None and direct and not self.x_shift.any()
         step = max(1, BUFFER_BYTES // (8 * max(1, X.shape[1])))
+        if self.weight == 0 and self.done is None:
+            self._aim(X[:step], y[:step], None if weights is None else weights[:step])
+            whole = whole and not self.x_shift.any()
+        step = len(y) if whole else step
         for i in range(0, len(y), step):
             part = slice(i, i + step)
-            Z, e = X[part] - self.shift.x, y[part] - self.shift.y
-            if Z.dtype != np.float64:  # pragma: no cover - float32 minus float64 is float64
-                Z = Z.astype(np.float64)
-            root = np.ones(len(e)) if weights is None else np.sqrt(weights[part])
-            if weights is not None:
-                Z *= root[:, None]
-                e = e * root[:, None]
-            self._add(Z, e, root)
-            self.rows += int(np.count_nonzero(root))
+            w = None if weights is None else weights[part]
+            self._add(X[part], y[part], w)
 
-    def _add(self, Z: Array, e: Array, root: Array) -> None:
-        self.gram += Z.T @ Z  # NumPy hands a product with its own transpose to BLAS syrk: half the work
-        self.cross += cross_product(Z, e)
-        self.x += root @ Z
-        self.y += root @ e
-        self.yy += np.einsum("it,it->t", e, e)
-        self.weight += float(root @ root)
+    def _add(self, X: Array, y: Array, w: Array | None) -> None:
+        """Add a slice, about a new shift if the present one is too far from its means."""
+        if w is not None and not w.any():
+            return
+        sums = self._slice(X, y, w)
+        weight, x, squares, e, yy = sums[0], sums[1], sums[2].diagonal(), sums[3], sums[5]
+        if self._strays(weight, x, squares, self.x, self.gram.diagonal(), self.x_shift) or self._strays(
+            weight, e, yy, self.y, self.yy, self.y_shift
+        ):
+            self._finish()
+            self.x_shift, self.y_shift = self.x_shift + x / weight, self.y_shift + e / weight
+            self._start()
+            sums = self._slice(X, y, w)
+        self.rows += len(y) if w is None else int(np.count_nonzero(w))
+        self.weight += sums[0]
+        self.x += sums[1]
+        self.gram += sums[2]
+        self.y += sums[3]
+        self.cross += sums[4]
+        self.yy += sums[5]
+
+    def _slice(self, X: Array, y: Array, w: Array | None) -> tuple[Any, ...]:
+        """Return Σw, Σwz, Σwzzᵀ, Σwe, Σwzeᵀ, Σwe² of a slice, with z = x − shift and e = y − shift."""
+        Z = X - self.x_shift if self.x_shift.any() or X.dtype != np.float64 else X
+        e = y - self.y_shift
+        root = np.ones(len(e)) if w is None else np.sqrt(w)
+        if w is not None:
+            Z, e = Z * root[:, None], e * root[:, None]
+        # NumPy hands a product with its own transpose to BLAS syrk: half the work.
+        return (
+            float(root @ root),
+            root @ Z,
+            Z.T @ Z,
+            root @ e,
+            cross_product(Z, e),
+            np.einsum("it,it->t", e, e),
+        )
+
+    def _aim(self, X: Array, y: Array, w: Array | None) -> None:
+        """Choose the first shift from the first rows, so that their products need not be made twice."""
+        root = np.ones(len(y)) if w is None else np.sqrt(w)
+        weight = float(root @ root)
+        if weight == 0:
+            return
+        Z, e = X * root[:, None], y * root[:, None]
+        x, squares = root @ Z, np.einsum("ij,ij->j", Z, Z)
+        if _far(weight, x, squares).any():
+            self.x_shift = x / weight
+        self.y_shift = (root @ e) / weight
+
+    def _strays(self, weight: float, s: Array, ss: Array, total: Array, squares: Array, shift: Array) -> bool:
+        """Return whether a slice's means are far from the shift, for its spread and that of earlier rows."""
+        far = _far(weight, s, ss)
+        if not far.any():
+            return False
+        far &= np.abs(s / weight) > NOISE * np.abs(shift)
+        if self.weight > 0:
+            variance = np.maximum(squares / self.weight - (total / self.weight) ** 2, 0.0)
+            far &= np.abs(s / weight) > SHIFT_ABOVE * np.sqrt(variance)
+        return bool(far.any())
+
+    def _finish(self) -> None:
+        """Merge the sums so far into `done`."""
+        if self.weight > 0:
+            now = self._moments()
+            self.done = now if self.done is None else self.done.merge(now)
+
+    def moments(self) -> Moments:
+        """Return the moments of all rows added."""
+        now = self._moments()
+        return now if self.done is None else self.done.merge(now)
+
+    def _moments(self) -> Moments:
+        W = self.weight
+        dx, dy = (self.x / W, self.y / W) if W > 0 else (np.zeros_like(self.x), np.zeros_like(self.y))
+        gram = self.gram - W * np.outer(dx, dx)
+        np.fill_diagonal(gram, np.maximum(gram.diagonal(), 0.0))
+        return Moments(
+            rows=self.rows,
+            observations=W if self.counts else float(self.rows),
+            weight=W,
+            x_mean=self.x_shift + dx,
+            y_mean=self.y_shift + dy,
+            gram=gram,
+            cross=self.cross - W * np.outer(dx, dy),
+            yy=np.maximum(self.yy - W * dy * dy, 0.0),
+        )
+
+
+def _far(weight: float, s: Array, ss: Array) -> Array:
+    """Return where |mean| > SHIFT_ABOVE·sd, from Σw, Σwz and Σwz²: without a root or a division."""
+    return (1 + SHIFT_ABOVE**2) * s * s > SHIFT_ABOVE**2 * weight * ss
 
 
 def gather(
@@ -270,13 +322,12 @@ def gather(
     sums: list[_Sums] = []
     for block in blocks:
         if not sums:
-            shift = _Shift.of(block.X, block.y)
-            sums = [_Sums(shift) for _ in range(n_atoms)]
+            sums = [_Sums(block.X.shape[1], block.y.shape[1], counts) for _ in range(n_atoms)]
         if labels is None:
             sums[0].add(block.X, block.y, block.weights)
         else:
             _add_by_label(sums, block, labels(block))
-    return [Moments._from_sums(s, counts) for s in sums]
+    return [s.moments() for s in sums]
 
 
 def _add_by_label(sums: list[_Sums], block: RowBlock, label: Array) -> None:

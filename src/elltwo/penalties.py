@@ -46,6 +46,14 @@ class QuadraticForm:
         return np.sqrt(self.d[keep])[:, None] * basis.T[keep]
 
 
+def as_numbers(values: Any, name: str) -> Array:
+    """Return values as a float64 array, or raise InputError naming the argument."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must hold numbers; got {values!r}.") from None
+
+
 class Penalty(Protocol):
     """A penalty shape, made concrete by the scales of the columns."""
 
@@ -83,7 +91,7 @@ class Diagonal:
     @classmethod
     def of(cls, multipliers: Any) -> Self:
         """Return the penalty for a sequence of p multipliers."""
-        m = np.asarray(multipliers, dtype=np.float64)
+        m = as_numbers(multipliers, "penalty")
         if m.ndim != 1 or not np.all(np.isfinite(m)) or np.any(m < 0):
             raise InputError("penalty: multipliers must be a vector of finite numbers ≥ 0 (0 = unpenalised).")
         return cls(tuple(m.tolist()))
@@ -109,7 +117,7 @@ class Matrix:
     @classmethod
     def of(cls, matrix: Any) -> Self:
         """Return the penalty for a p × p matrix, checked to be symmetric and positive semi-definite."""
-        P = np.array(matrix, dtype=np.float64)
+        P = as_numbers(matrix, "penalty")
         if P.ndim != 2 or P.shape[0] != P.shape[1] or not np.all(np.isfinite(P)):
             raise InputError("penalty: a matrix must be square and finite.")
         size = float(np.abs(P).max(initial=0.0))

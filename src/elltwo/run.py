@@ -53,6 +53,8 @@ CHEAP_REREAD = 1 << 22
 #: Targets with an alpha of their own beyond this many keep the grid's alphas unrefined.
 REFINED_TARGETS = 16
 ALPHA_SCALES = ("sum", "mean")
+#: Smallest average weight; its inverse is the largest.
+LIGHTEST = 1e-100
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Run:
         if self.alpha_scale not in ALPHA_SCALES:
             hint = did_you_mean(str(self.alpha_scale), ALPHA_SCALES)
             raise InputError(f"alpha_scale must be 'sum' or 'mean'; got {self.alpha_scale!r}.{hint}")
-        if not (np.isfinite(self.tol) and self.tol > 0):
+        if not isinstance(self.tol, (int, float, np.number)) or not (np.isfinite(self.tol) and self.tol > 0):
             raise InputError(f"tol must be a positive number; got {self.tol!r}.")
 
     def fit(self, solver: Any, why: str, atoms: list[Any] | None = None) -> Fit:
@@ -123,6 +125,11 @@ class Run:
             finite = np.isfinite(statistic.x_scale).all() and np.isfinite(statistic.y_scale).all()
         if not finite:
             raise self.problem.source.why_not_finite()
+        if not LIGHTEST <= statistic.weight / max(statistic.rows, 1) <= 1 / LIGHTEST:
+            raise InputError(
+                f"the weights average {statistic.weight / max(statistic.rows, 1):.3g}, so small or "
+                "large that squares under- or overflow. Divide them, and alpha with them, by a constant."
+            )
         if self.rule is not None and statistic.rows < 2:
             raise InputError(
                 "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). "
@@ -308,7 +315,10 @@ class Run:
         constant = optimum.statistic.x_scale == 0
         if self.problem.fit_intercept and constant.any():
             notes.append(Status.CONSTANT_COLUMNS)
-        if np.any(choice.alpha == 0) and getattr(optimum.state, "rank", constant.size) < np.sum(~constant):
+        short = np.any(choice.alpha == 0) and getattr(optimum.state, "rank", constant.size) < np.sum(
+            ~constant
+        )
+        if short or getattr(optimum.state, "unresolved", 0) > 0:
             notes.append(Status.RANK_DEFICIENT)
         lost = ROUNDOFF * certificate.condition**2 > PATH_LOSS
         if self.solver == "auto" and lost and np.isinf(optimum.state.condition_limit):

@@ -169,7 +169,7 @@ def _alphas(fit: Fit) -> dict[str, Any] | None:
     if fit.path.score is None:
         return None
     alphas = fit.path.alphas
-    return {"smallest": _number(alphas[0]), "largest": _number(alphas[-1]), "number": len(alphas)}
+    return {"smallest": _number(alphas.min()), "largest": _number(alphas.max()), "number": len(alphas)}
 
 
 def _edge(fit: Fit) -> str | None:

@@ -60,13 +60,15 @@ def spectrum_grid(state: State) -> Array:
 def best_index(value: Array, se: Array | None, alphas: Array, one_se: bool) -> int:
     """Return the index of the smallest score (largest alpha among ties), or the one-standard-error choice."""
     value = np.where(np.isnan(value), np.inf, value)
-    if not np.isfinite(value).any():
+    if not (value < np.inf).any():
         raise InputError(
-            "the criterion is not defined at any alpha tried (fewer rows than effective parameters?). "
-            "Try larger alphas or another rule, for example 'loo'."
+            "the criterion is not defined at any alpha tried: there are no more rows than effective "
+            "parameters, or some rows determine an unpenalised coefficient by themselves, or the target "
+            "does not vary. Penalise every feature, or give a number as alpha."
         )
     lowest = value.min()
-    at_best = np.flatnonzero(value <= lowest + 1e-12 * abs(lowest))
+    slack = 1e-12 * abs(lowest) if np.isfinite(lowest) else 0.0
+    at_best = np.flatnonzero(value <= lowest + slack)
     best = int(at_best[np.argmax(alphas[at_best])])
     if not one_se or se is None:
         return best

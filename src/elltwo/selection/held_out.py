@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Source
+from elltwo.errors import InputError
 from elltwo.folds import FoldPlan, plan_folds
 from elltwo.moments import Moments
 from elltwo.selection.criteria import Context, Criterion, Metric, Scores, as_metric, merge
@@ -142,6 +143,11 @@ class KFold:
     scoring: str | Metric | None = None
     name: ClassVar[str] = "kfold"
 
+    def __post_init__(self) -> None:
+        """Keep the pairs of an iterator, so that a rule can be used more than once."""
+        if isinstance(self.cv, Iterator):
+            object.__setattr__(self, "cv", list(self.cv))
+
     def plan(self, source: Source) -> FoldPlan:
         """Return the atoms of rows and the folds made of them."""
         return plan_folds(self.cv, source)
@@ -157,8 +163,13 @@ class KFold:
             for train, test in step.folds:
                 tested = merge(atoms[i] for i in test)
                 if tested.weight > 0:
-                    state = context.train(merge(atoms[i] for i in train))
-                    folds.append(_Fold(state, tested, step.labels, np.array(test)))
+                    trained = merge(atoms[i] for i in train)
+                    if trained.weight == 0:
+                        raise InputError(
+                            f"the training rows of fold {len(folds)} all have weight 0. "
+                            "Use fewer folds, or shuffle the rows."
+                        )
+                    folds.append(_Fold(context.train(trained), tested, step.labels, np.array(test)))
         if self.scoring is None or self.scoring in ("neg_mean_squared_error", "r2"):
             return lambda alphas: _scores_from_sse(context, folds, alphas, self.scoring)
         metric = as_metric(self.scoring)

@@ -85,7 +85,9 @@ class _Information(_SpectrumRule):
 
         def score(alphas: Array) -> Scores:
             rss, df, n = self._mse_and_dof(context, alphas)
-            return Scores(n * np.log(2 * np.pi * rss / n) + n + self._price(n) * (df + 1))
+            with np.errstate(divide="ignore"):  # a perfect fit is infinitely good
+                likelihood = n * np.log(2 * np.pi * rss / n) + n
+            return Scores(likelihood + self._price(n) * (df + 1))
 
         return score
 

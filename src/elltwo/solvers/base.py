@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 
 #: Elements of the largest temporary array in a pass over rows.
 CHUNK = 1 << 20
+#: Where 1 − h is below this, it is rounding noise and there is no leave-one-out prediction of the row.
+UNDETERMINED = 1e-10
 
 
 class Statistic(Protocol):
@@ -86,7 +88,8 @@ class Influence:
     residual : array, shape (m, A, t)
         y − ŷ at each alpha, up to a factor per row and alpha that `keep` shares.
     keep : array, shape (m, A)
-        1 − h, with h the row's leverage (of one unit of weight if weights are counts), up to the same factor.
+        1 − h, with h the row's leverage (of one unit of weight if weights are counts), up to the same
+        factor. NaN below UNDETERMINED: the row alone determines a coefficient that nothing else holds.
     weights : array, shape (m,)
     """
 
@@ -210,6 +213,16 @@ class Split:
     def rotate(self, rows: Array) -> Array:
         """Return rows in the penalty's own coordinates."""
         return rows if self.form.rotation is None else rows @ self.form.rotation
+
+    def level(self, sizes: Array) -> Array:
+        """Return the size that each free coordinate's column would have without cancellation, shape (q,).
+
+        A penalty matrix may leave free just what centring removes (splines that sum to one): the column is
+        then rounding noise at this level, and must not be taken for a feature.
+        """
+        if self.form.rotation is None:
+            return sizes[self.free]
+        return np.asarray(np.sqrt(sizes**2 @ self.form.rotation[:, self.free] ** 2))
 
     def basis(self, own: Array, through: Array, vectors: Array) -> Array:
         """Return the p × k matrix of simultaneously diagonal directions.

@@ -15,17 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, solve_upper
+from elltwo.errors import InputError
 from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import Influence, leave_out_weight, row_chunks
+from elltwo.solvers.base import UNDETERMINED, Influence, leave_out_weight, row_chunks
 from elltwo.solvers.spectral import SpectralSolver, from_gram
 
 Array = npt.NDArray[Any]
 
 
-class NotPositiveDefinite(Exception):
+class NotPositiveDefinite(InputError):
     """G + αP is singular to working precision; another factorisation is needed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "solver 'cholesky' finds the matrix singular at one of the alphas: columns repeat each other. "
+            "Use solver='auto', or larger alphas."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +145,9 @@ class Cholesky:
             leverage = np.stack([np.sum(self.factor(a).whiten(Z) ** 2, axis=1) for a in alphas], axis=1)
             keep = 1.0 - leave_out_weight(problem, w)[:, None] * (leverage + share)
             residual = (y - y_mean)[:, None, :] - np.einsum("ij,ajt->iat", Z, coef, optimize=True)
-            yield Influence(rows, slice(0, y.shape[1]), residual, np.maximum(keep, 2 * ROUNDOFF), w)
+            yield Influence(
+                rows, slice(0, y.shape[1]), residual, np.where(keep < UNDETERMINED, np.nan, keep), w
+            )
 
 
 @dataclass(frozen=True)

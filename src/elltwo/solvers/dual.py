@@ -20,7 +20,7 @@ from elltwo.array import ROUNDOFF, accurate_svd, eigh_descending
 from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import Influence, Split, intercepts, leave_out_weight, rank_cutoff
+from elltwo.solvers.base import UNDETERMINED, Influence, Split, intercepts, leave_out_weight, rank_cutoff
 from elltwo.solvers.orthogonal import free_part
 from elltwo.solvers.spectral import Spectral
 
@@ -173,6 +173,7 @@ class DualState(Spectral):
         if N.shape[1] > 0:
             factor, keep, scale = factor * alphas[:, None], keep * alphas, np.ones(len(alphas))
             keep += np.sum(N**2, axis=1)[:, None]
+            keep[keep < UNDETERMINED] = np.nan
         share = (leave_out_weight(problem, w) / np.where(positive, w, 1.0))[:, None]
         keep = np.where(positive[:, None], (1 - share) * scale + share * keep, 1.0)
         unseen = self._residuals(~positive, alphas)
@@ -204,7 +205,8 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
     Z = split.rotate((rows.X - mean) * varies) * root[:, None]
     ones = (root / np.sqrt(rows.weight))[:, None] if centre else np.zeros((len(root), 0))
     y = root[:, None] * (rows.y - (rows.y_mean if centre else 0.0))
-    own, free = free_part(Z[:, split.free])
+    level = split.level(np.linalg.norm((rows.X - mean) * varies * root[:, None], axis=0))
+    own, free = free_part(Z[:, split.free], level)
     through = own @ (free.T @ Z[:, split.held])
     fixed = np.hstack([ones, free])
     scaled = (Z[:, split.held] - free @ (free.T @ Z[:, split.held])) / split.root
@@ -233,6 +235,7 @@ def from_rows(rows: Rows, form: QuadraticForm, centre: bool) -> DualState:
         rss0=np.sum((outside.T @ y) ** 2, axis=0),
         smallest=float(g[-1]) if len(g) and (rows.exact or len(g) == min(room, len(split.held))) else 0.0,
         floor=floor,
+        unresolved=int(np.count_nonzero(level)) - own.shape[1],
         condition_limit=np.inf if rows.exact else 1e-2 / ROUNDOFF,
         left=U,
         outside=outside,

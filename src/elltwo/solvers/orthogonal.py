@@ -74,9 +74,10 @@ class TriangularFactor:
     @cached_property
     def _scale(self) -> Array:
         sizes = np.linalg.norm(self.R[1:, 1:], axis=0)
-        return (
-            drop_noise(sizes / np.sqrt(self.weight), self._mean) if self.weight > 0 else np.zeros_like(sizes)
-        )
+        if self.weight == 0:
+            return np.zeros_like(sizes)
+        level = np.abs(self._mean) + np.abs(self._mean - self.shift)
+        return drop_noise(sizes / np.sqrt(self.weight), level)
 
     @property
     def x_scale(self) -> Array:
@@ -170,7 +171,8 @@ class OrthogonalState(Spectral):
         """Return the state for any rows (m, p) and right-hand sides (m, T) with ZᵀWZ = rowsᵀrows."""
         split = Split.of(form)
         turned = split.rotate(rows)
-        own, projection = free_part(turned[:, split.free])
+        level = split.level(np.linalg.norm(rows, axis=0))
+        own, projection = free_part(turned[:, split.free], level)
         through = own @ (projection.T @ turned[:, split.held])
         rest = turned[:, split.held] - projection @ (projection.T @ turned[:, split.held])
         left, s, right = accurate_svd(rest / split.root)
@@ -190,6 +192,7 @@ class OrthogonalState(Spectral):
             rss0=rss + np.sum(beyond**2, axis=0),
             smallest=float(s[seen][-1] ** 2) if seen.any() else 0.0,
             floor=floor,
+            unresolved=int(np.count_nonzero(level)) - own.shape[1],
             condition_limit=np.inf,
             R=rows,
             qy=qy,
@@ -205,8 +208,14 @@ class OrthogonalState(Spectral):
         )
 
     def coef_at(self, alpha: Array) -> Array:
-        """Return θ with an alpha of its own for each target; by QR unless [R; √α·P^½] is rank-deficient."""
-        if len(np.unique(alpha)) > 1:
+        """Return θ with an alpha of its own for each target.
+
+        By QR for a single small alpha, unless [R; √α·P^½] is rank-deficient; where α dominates, the SVD
+        keeps the digits that rows of size √α would drown.
+        """
+        dominates = alpha[0] >= self.g[self.d > 0].max(initial=0.0)
+        short = self.unresolved > 0 or (alpha[0] <= self.floor and self.rank < len(self.g))
+        if len(np.unique(alpha)) > 1 or dominates or short:
             return super().coef_at(alpha)
         assert self.R is not None
         assert self.qy is not None
@@ -231,11 +240,15 @@ def augmented_triangle(R: Array, qy: Array, form: QuadraticForm, alpha: float) -
     return np.ascontiguousarray(upper[:p, :p]), upper[:p, p:]
 
 
-def free_part(rows: Array) -> tuple[Array, Array]:
-    """Return (E, U) with rows·E = U orthonormal: the range of the unpenalised columns."""
-    scale = np.linalg.norm(rows, axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    left, s, right = accurate_svd(rows / scale)
+def free_part(rows: Array, level: Array) -> tuple[Array, Array]:
+    """Return (E, U) with rows·E = U orthonormal: the range of the unpenalised columns.
+
+    Columns at the rounding level of `level`, the size they have without cancellation, are 0.
+    """
+    size = np.linalg.norm(rows, axis=0)
+    real = size > max((1, *rows.shape)) * 2 * ROUNDOFF * level
+    scale = np.where(real, size, 1.0)
+    left, s, right = accurate_svd(rows * real / scale)
     keep = s**2 > rank_cutoff(max((1, *rows.shape)), float(s[0] ** 2) if len(s) else 0.0, squared=False)
     return (right[keep].T / s[keep]) / scale[:, None], left[:, keep]
 

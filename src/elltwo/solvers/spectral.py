@@ -25,6 +25,7 @@ from elltwo.moments import Moments, gather
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import (
+    UNDETERMINED,
     Influence,
     Split,
     Statistic,
@@ -57,6 +58,10 @@ class Spectral:
         Smallest penalised g, for the condition: 0 where the factorisation cannot tell small from none.
     floor : float
         Level of rounding noise in g; at smaller alphas the directions with g = 0 are left alone.
+    unresolved : int
+        Unpenalised directions that the data do not determine; their coefficients are 0.
+    free_condition : float
+        κ̂² of the unpenalised part, where it was squared.
     """
 
     statistic: Statistic
@@ -68,6 +73,8 @@ class Spectral:
     rss0: Array
     smallest: float
     floor: float
+    unresolved: int = 0
+    free_condition: float = 1.0
     condition_limit: float = 1e-2 / ROUNDOFF
 
     def _shrink(self, alphas: Array) -> Array:
@@ -80,7 +87,7 @@ class Spectral:
     def energy(self) -> Array:
         """Return c̃²/g, shape (k, T): the sum of squares that each direction explains at α = 0."""
         seen = (self.g > 0)[:, None]
-        return np.where(seen, self.cross**2 / np.where(seen, self.g[:, None], 1.0), 0.0)
+        return np.where(seen, (self.cross / np.sqrt(np.where(seen, self.g[:, None], 1.0))) ** 2, 0.0)
 
     @property
     def rank(self) -> int:
@@ -114,13 +121,14 @@ class Spectral:
         return np.asarray(self.g[(self.d > 0) & (self.g > 0)])
 
     def condition(self, alpha: float) -> float:
-        """Return (g_max + α)/(g_min + α) over the penalised directions."""
+        """Return (g_max + α)/(g_min + α) over the penalised directions, or of the free ones if larger."""
         penalised = self.g[self.d > 0]
         if len(penalised) == 0:
-            return 1.0
+            return self.free_condition
         smallest = np.float64(self.smallest + alpha)
         with np.errstate(over="ignore"):
-            return float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
+            own = float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
+        return max(own, self.free_condition)
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
         """Yield residuals y − ŷ and 1 − h from one pass over the rows."""
@@ -136,7 +144,7 @@ class Spectral:
             keep += share
             keep *= -leave_out_weight(problem, w)[:, None]
             keep += 1.0
-            np.maximum(keep, 2 * ROUNDOFF, out=keep)
+            keep[keep < UNDETERMINED] = np.nan
             for targets in target_slices(y.shape[1], k * A):
                 reduced = shrink.T[:, :, None] * self.cross[:, None, targets]
                 fitted = (coordinates @ reduced.reshape(k, -1)).reshape(len(y), A, -1)
@@ -148,10 +156,11 @@ def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
     """Diagonalise (G, P) by eigendecompositions of Gram matrices, O(p³)."""
     gram, cross, yy = moments.about(centre)
     split = Split.of(form)
+    level = split.level(np.sqrt(gram.diagonal()))
     if form.rotation is not None:
         gram, cross = form.rotation.T @ gram @ form.rotation, form.rotation.T @ cross
     free, held = split.free, split.held
-    own = _inverse_root(gram[np.ix_(free, free)])
+    own, free_condition = _inverse_root(gram[np.ix_(free, free)], level)
     projected = own.T @ gram[np.ix_(free, held)]
     through = own @ projected
     reduced = (gram[np.ix_(held, held)] - projected.T @ projected) / split.root / split.root[:, None]
@@ -163,7 +172,7 @@ def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
     held_cross = (cross[held] - through.T @ cross[free]) / split.root[:, None]
     g = np.concatenate([np.ones(own.shape[1]), np.where(seen, g, 0.0)])
     c = np.vstack([own_cross, vectors.T @ held_cross])
-    explained = np.sum(c[g > 0] ** 2 / g[g > 0, None], axis=0)
+    explained = np.sum((c[g > 0] / np.sqrt(g[g > 0, None])) ** 2, axis=0)
     return Spectral(
         statistic=moments,
         centre=centre,
@@ -174,16 +183,24 @@ def from_gram(moments: Moments, form: QuadraticForm, centre: bool) -> Spectral:
         rss0=np.maximum(yy - explained, ROUNDOFF**2 * yy),
         smallest=float(g[own.shape[1] :].min(initial=np.inf)),
         floor=floor,
+        unresolved=int(np.count_nonzero(level)) - own.shape[1],
+        free_condition=free_condition,
     )
 
 
-def _inverse_root(gram: Array) -> Array:
-    """Return E with EᵀGE = I on the range of G (scaled columns, so that units do not decide the rank)."""
-    scale = np.sqrt(gram.diagonal())
-    scale = np.where(scale > 0, scale, 1.0)
-    values, vectors = eigh_descending(gram / scale / scale[:, None])
+def _inverse_root(gram: Array, level: Array) -> tuple[Array, float]:
+    """Return E with EᵀGE = I on the range of G, and the condition of G, infinite if the range is not all.
+
+    Columns are scaled, so that units do not decide the rank; those at the rounding level of `level` are 0.
+    """
+    size = np.sqrt(gram.diagonal())
+    real = size**2 > rank_cutoff(max(1, len(gram)), 1.0, squared=True) * level**2
+    scale = np.where(real, size, 1.0)
+    values, vectors = eigh_descending(gram * real * real[:, None] / scale / scale[:, None])
     keep = values > rank_cutoff(len(gram), float(values[0]) if len(values) else 0.0, squared=True)
-    return (vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None]
+    whole = np.count_nonzero(keep) == np.count_nonzero(level)
+    condition = float(values[0] / values[keep][-1]) if whole and keep.any() else 1.0 if whole else np.inf
+    return (vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None], condition
 
 
 @dataclass(frozen=True)
