@@ -199,7 +199,7 @@ def test_a_perfect_fit_has_an_infinitely_good_information_criterion() -> None:
 @pytest.mark.parametrize("rule", [LOO([0.0, 1.0]), GCV([0.0, 1.0]), KFold(5, [0.0, 1.0])])
 def test_cholesky_says_why_it_cannot(rule: Any) -> None:
     X = np.random.default_rng(0).normal(size=(50, 2))[:, [0, 1, 1]]
-    with pytest.raises(InputError, match="columns (nearly )?repeat each other"):
+    with pytest.raises(InputError, match=r"columns (nearly )?repeat each other"):
         Ridge(rule, solver="cholesky").fit(X, X[:, 0])
 
 

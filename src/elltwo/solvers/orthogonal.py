@@ -214,8 +214,7 @@ class OrthogonalState(Spectral):
         keeps the digits that rows of size √α would drown.
         """
         dominates = alpha[0] >= self.g[self.d > 0].max(initial=0.0)
-        short = self.unresolved > 0 or (alpha[0] <= self.floor and self.rank < len(self.g))
-        if len(np.unique(alpha)) > 1 or dominates or short:
+        if len(np.unique(alpha)) > 1 or dominates or self.unresolved > 0:
             return super().coef_at(alpha)
         assert self.R is not None
         assert self.qy is not None
