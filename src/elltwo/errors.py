@@ -34,12 +34,16 @@ class Status(Enum):
     """
 
     EDGE_LOW = (
-        "The best alpha is the smallest one tried, so the optimum may lie below it. "
-        "Extend the grid downwards; if this was the automatic grid, the data ask for next to no penalty."
+        "The best alpha is the smallest one tried. If you gave the alphas, add smaller ones; on the automatic "
+        "grid it means that the data ask for next to no penalty."
     )
     EDGE_HIGH = (
-        "The best alpha is the largest one tried, so the optimum may lie above it. Extend the grid "
-        "upwards; if this was the automatic grid, the features predict no better than the mean."
+        "The best alpha is the largest one tried. If you gave the alphas, add larger ones; on the automatic "
+        "grid it means that the features predict no better than the mean."
+    )
+    ONE_SE_EDGE = (
+        "Within one standard error of the best, even the largest alpha tried is as good, so by this rule "
+        "the features add nothing to the mean. Leave out one_se to see what the best alpha finds."
     )
     RANK_DEFICIENT = (
         "Some columns are linear combinations of others, so at this alpha the coefficients are not unique; "

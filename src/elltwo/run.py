@@ -55,6 +55,8 @@ REFINED_TARGETS = 16
 ALPHA_SCALES = ("sum", "mean")
 #: Smallest average weight; its inverse is the largest.
 LIGHTEST = 1e-100
+#: Standard deviations from here on overflow when they are squared and summed; NaN and inf are no smaller.
+LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,8 @@ class Run:
                 raise InputError("the data have no rows.")
         with np.errstate(invalid="ignore", over="ignore"):
             statistic = merge(atoms)
-            finite = np.isfinite(statistic.x_scale).all() and np.isfinite(statistic.y_scale).all()
-        if not finite:
+            largest = max(statistic.x_scale.max(), statistic.y_scale.max())
+        if not largest < LARGEST:
             raise self.problem.source.why_not_finite()
         if not LIGHTEST <= statistic.weight / max(statistic.rows, 1) <= 1 / LIGHTEST:
             raise InputError(
@@ -199,6 +201,8 @@ class Run:
         mse = scores.value[index, np.arange(len(index))] if squared else None
         lowest = np.array([best_index(value[:, t], None, grid, False) for t in range(value.shape[1])])
         edge = self._edges(grid, lowest)
+        if self.rule.one_se and len(grid) > 1 and np.any(grid[index] == grid.max()) and not edge:
+            edge = (Status.ONE_SE_EDGE,)
         return _Choice(grid[index], path, self._text(grid, edge), mse, edge)
 
     def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
@@ -254,7 +258,10 @@ class Run:
 
     def _text(self, grid: Array, edge: tuple[Status, ...]) -> str:
         assert self.rule is not None
-        where = "optimum inside the grid" if not edge else "optimum on the edge of the grid"
+        where = "optimum inside the grid"
+        if edge:
+            where = "choice" if edge == (Status.ONE_SE_EDGE,) else "optimum"
+            where += " on the edge of the grid"
         if len(grid) == 1:
             where = "nothing to choose from"
         how = "given" if self.rule.alphas is not None else "automatic"

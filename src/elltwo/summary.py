@@ -213,7 +213,8 @@ def _facts(facts: dict[str, Any]) -> str:
 
 def _rows_text(facts: dict[str, Any]) -> str:
     dropped = facts["rows_dropped"]
-    return f"{facts['rows']:,} used, {dropped:,} dropped" + (" (missing values)" if dropped else "")
+    used = "used" if facts["weights"] == "none" else "of positive weight used"
+    return f"{facts['rows']:,} {used}, {dropped:,} dropped" + (" (missing values)" if dropped else "")
 
 
 def _features_text(facts: dict[str, Any]) -> str:
@@ -253,7 +254,7 @@ def _quality(facts: dict[str, Any]) -> list[tuple[str, str]]:
     residual = (
         "none: as many effective parameters as observations"
         if error is None
-        else f"{error:.5g} on {target['residual_df']:,.1f} degrees of freedom"
+        else f"{error:.5g} on {_degrees(target['residual_df'])} degrees of freedom"
     )
     count = len(facts["features"])
     return [
@@ -345,6 +346,10 @@ def _align(values: Sequence[Any]) -> list[str]:
     tails = [len(text) - text.index(".") if "." in text else 0 for text in texts]
     most = max(tails, default=0)
     return [text + " " * (most - tail) for text, tail in zip(texts, tails, strict=True)]
+
+
+def _degrees(df: float) -> str:
+    return f"{df:,.1f}" if df >= 10 else f"{df:.3g}"
 
 
 def _short(value: float) -> str:

@@ -228,3 +228,33 @@ def test_text_instead_of_numbers_is_refused(name: str) -> None:
     X = np.random.default_rng(0).normal(size=(20, 2))
     with pytest.raises(InputError, match=f"{name} must hold numbers"):
         Ridge(1.0, **{name: ["a", "b"]}).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("size", [1e155, 1e300, 1.5e308])
+@pytest.mark.parametrize("alpha", ["loo", 1.0])
+def test_numbers_whose_squares_overflow_are_refused(alpha: Any, size: float) -> None:
+    """The fit was NaN, with 15.9 digits claimed."""
+    X = np.c_[np.random.default_rng(0).normal(size=60), np.where(np.arange(60) % 2, size, -size)]
+    with pytest.raises(InputError, match="overflow"):
+        Ridge(alpha).fit(X, X[:, 0])
+
+
+def test_one_se_that_takes_the_largest_alpha_says_what_that_means() -> None:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(300, 3))
+    y = 0.1 * X[:, 0] + rng.standard_t(2.5, size=300)
+    fit = Ridge(LOO(one_se=True)).fit(X, y).fit_
+    assert fit.alpha[0] == fit.path.alphas.max()
+    assert Status.ONE_SE_EDGE in fit.status or Status.EDGE_HIGH in fit.status
+    assert "edge of the grid" in fit.rule_text
+
+
+def test_folds_are_named_in_words() -> None:
+    rng = np.random.default_rng(0)
+    data = {"x": rng.normal(size=60), "g": np.arange(60) % 6, "y": rng.normal(size=60)}
+    for options, words in (
+        ({"select": "kfold"}, "5-fold cross-validation, rows dealt by a fixed shuffle"),
+        ({"group": "g"}, "5-fold cross-validation that keeps groups together"),
+        ({"time": "g"}, "5-fold cross-validation forward in time"),
+    ):
+        assert elltwo.fit(data, "y", **options).rule_text.startswith(words)

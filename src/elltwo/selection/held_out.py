@@ -116,6 +116,17 @@ def _score_rows(metric: Metric, context: Context, errors: Array, weights: Array)
     )
 
 
+#: What splitters do, in words.
+SPLITTERS = {
+    "int": "",
+    "list": " on given folds",
+    "DealtFolds": ", rows dealt by a fixed shuffle",
+    "TimeFolds": " forward in time",
+    "TimeSeriesSplit": " forward in time",
+    "GroupKFold": " that keeps groups together",
+}
+
+
 @dataclass(frozen=True)
 class KFold:
     """K-fold cross-validation with any splitter; centring and scaling are refitted in each training set.
@@ -177,12 +188,10 @@ class KFold:
 
     def describe(self) -> str:
         """Return the rule in words."""
-        if isinstance(self.cv, int):
-            return f"{self.cv}-fold cross-validation"
-        k = getattr(self.cv, "n_splits", None)
-        return f"cross-validation by {type(self.cv).__name__}" + (
-            f" ({k} folds)" if isinstance(k, int) else ""
-        )
+        name = type(self.cv).__name__
+        k = self.cv if isinstance(self.cv, int) else getattr(self.cv, "n_splits", None)
+        folds = f"{k}-fold cross-validation" if isinstance(k, int) else "cross-validation"
+        return folds + SPLITTERS.get(name, f" by {name}")
 
 
 @dataclass(frozen=True)
