@@ -34,12 +34,12 @@ class Status(Enum):
     """
 
     EDGE_LOW = (
-        "The best alpha is the smallest one tried. If you gave the alphas, add smaller ones; on the automatic "
-        "grid it means that the data ask for next to no penalty."
+        "The best alpha is the smallest one tried. If you gave the alphas, add smaller ones; on the "
+        "automatic grid it means that the data ask for next to no penalty."
     )
     EDGE_HIGH = (
-        "The best alpha is the largest one tried. If you gave the alphas, add larger ones; on the automatic "
-        "grid it means that the features predict no better than the mean."
+        "The best alpha is the largest one tried. If you gave the alphas, add larger ones; on the "
+        "automatic grid it means that the features predict no better than the mean."
     )
     ONE_SE_EDGE = (
         "Within one standard error of the best, even the largest alpha tried is as good, so by this rule "

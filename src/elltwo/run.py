@@ -125,7 +125,8 @@ class Run:
         with np.errstate(invalid="ignore", over="ignore"):
             statistic = merge(atoms)
             largest = max(statistic.x_scale.max(), statistic.y_scale.max())
-        if not largest < LARGEST:
+            finite = np.isfinite(statistic.x_mean).all() and np.isfinite(statistic.y_mean).all()
+        if not (finite and largest < LARGEST):
             raise self.problem.source.why_not_finite()
         if not LIGHTEST <= statistic.weight / max(statistic.rows, 1) <= 1 / LIGHTEST:
             raise InputError(
