@@ -27,6 +27,10 @@ def weights(*values):
     return WIDER.format(*values)
 
 
+def junk(n, cell="{}"):
+    return "a,price\n" + "".join(f"{cell.format(i)},{i % 7}\n" for i in range(n)) + "bad,1\n"
+
+
 def many_levels(path):
     frame = pl.DataFrame({"price": np.arange(1_000_000.0), "code": np.arange(1_000_000)})
     frame.with_columns(pl.col("code").cast(pl.String)).write_parquet(path)
@@ -103,6 +107,33 @@ FIT = [
     ("group and time", GOOD, ["--group", "town", "--time", "area"], ["--group and --time", "Keep one"]),
     ("group and seed", GOOD, ["--group", "town", "--seed", "1"], ["--group and --seed", "Keep one"]),
     ("one-se and gcv", GOOD, ["--one-se", "--select", "gcv"], ["--one-se", "gcv", "loo or kfold"]),
+    ("repeated target", GOOD, ["-t", "price", "-t", "price"], ["'price'", "more than once"]),
+    ("target dropped", GOOD, ["--drop", "price"], ["'price' is the target", "--drop"]),
+    ("empty features", GOOD, ["--features", ""], ["--features names no column"]),
+    ("only a comma", GOOD, ["--features", ","], ["--features names no column"]),
+    ("empty drop", GOOD, ["--drop", ""], ["--drop names no column"]),
+    ("empty text", "a,c,price\n1,,2\n2,,3\n4,,4\n", [], ["'c' (3 rows)", "missing", "--drop"]),
+    (
+        "empty text, drop",
+        "a,c,price\n1,,2\n2,,3\n4,,4\n",
+        ["--missing", "drop"],
+        ["'c' has no value", "--drop c"],
+    ),
+    (
+        "dates of the US",
+        "d,price\n01/02/2020,1\n02/25/2020,3\n03/04/2020,4\n",
+        [],
+        ["'d'", "'01/02/2020'", "strptime(d, '%m/%d/%Y')", "--drop d"],
+    ),
+    ("dates with dots", "d,price\n01.02.20,1\n25.02.20,3\n", [], ["'d'", "strptime(d, '%d.%m.%y')"]),
+    (
+        "a junk cell",
+        junk(30),
+        [],
+        ["'a'", "'bad'", "31 different values", "TRY_CAST(a AS DOUBLE)", "--drop a"],
+    ),
+    ("a junk cell among many", junk(6000), [], ["'a'", "'bad'", "TRY_CAST"]),
+    ("thousands separators", junk(30, '"$1,{:03}"'), [], ["'a'", "TRY_CAST"]),
     ("several files", GOOD, ["other.csv"], ["DATA", "quotes", "'data/*.csv'"]),
 ]
 
@@ -142,6 +173,26 @@ def test_fit_refuses(folder, data, arguments, words, old):
     refused(folder, ["fit", name, *target, *arguments, "-o", "model.safetensors"], words)
 
 
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("a,price\n1,2\n".encode("utf-16"), ["UTF-16", "UTF-8", "iconv"]),
+        (b"ARROW1\0\0" + bytes(20), ["Feather", "CSV, Parquet or JSON lines"]),
+        (b"PK\x03\x04" + bytes(20), ["Excel", "CSV, Parquet or JSON lines"]),
+        (b"\x80\x04\x95" + bytes(20), ["pickle", "CSV, Parquet or JSON lines"]),
+    ],
+)
+def test_other_formats_are_named(folder, start, words):
+    (folder / "data.csv").write_bytes(start)
+    refused(folder, ["fit", "data.csv", "--target", "price"], ["data.csv", *words])
+
+
+def test_standard_input_and_an_empty_name_are_refused(folder):
+    refused(folder, ["fit", "-", "--target", "y"], ["standard input", "Save it to a file"])
+    refused(folder, ["fit", "/dev/stdin", "--target", "y"], ["standard input", "Save it to a file"])
+    refused(folder, ["fit", "", "--target", "y"], ["empty", "Name a file"])
+
+
 def test_fit_refuses_a_missing_argument(folder):
     refused(folder, ["fit", "--target", "price"], ["DATA is missing", "file", "--sql"])
     refused(folder, ["fit", "data.csv"], ["--target"])
@@ -161,8 +212,12 @@ PREDICT = [
         ["new.csv", "lacks 'area'", "Its columns are 'aera', 'town'"],
     ),
     ("number became text", "area,town\nlarge,Ulm\n", [], ["'area'", "number", "'large'", "--sql"]),
-    ("text became number", "area,town\n5,7\n", [], ["'town'", "text", "7", "--sql"]),
-    ("missing values", NEW + ",Ulm\n", [], ["'area' (1 row)", "missing"]),
+    (
+        "missing values",
+        NEW + ",Ulm\n",
+        [],
+        ["'area' (1 row)", "missing", "Fill them, or fit the model again", "--missing mean"],
+    ),
     ("infinite value", NEW + "inf,Ulm\n", [], ["'area' (1 row)", "infinite"]),
     ("unknown column to keep", NEW, ["--keep", "twon"], ["'twon'", "Did you mean 'town'?"]),
     (
@@ -229,9 +284,12 @@ def test_show_and_demo_refuse(folder, model):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["1", "--from", "sum", "--to", "mean"], ["needs n", "number of rows", "Pass n"]),
-        (["1", "--from", "sum", "--to", "glmnet", "--n", "5"], ["needs y_std", "standard deviation"]),
-        (["1", "--from", "sum", "--to", "mean", "--n", "0"], ["n is 0", "above 0"]),
+        (["1", "--from", "sum", "--to", "mean"], ["needs --n", "number of rows", "Pass --n."]),
+        (
+            ["1", "--from", "sum", "--to", "glmnet", "--n", "5"],
+            ["needs --y-std", "standard deviation", "Pass --y-std."],
+        ),
+        (["1", "--from", "sum", "--to", "mean", "--n", "0"], ["--n is 0", "above 0"]),
         (["nan", "--from", "sum", "--to", "mean", "--n", "5"], ["nan", "at least 0"]),
         (["1", "--from", "C", "--to", "mean", "--n", "5"], ["C", "gaussian", "sklearn"]),
         (["1", "--from", "glmet", "--to", "mean"], ["--from", "glmet", "'glmnet'"]),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 
 import elltwo
 from elltwo import conventions, selection
+from elltwo.data import query
 from elltwo.data.encode import MISSING
 from elltwo.interfaces.cli import convert as convert_command
 from elltwo.interfaces.cli import fit as fit_command
@@ -280,6 +282,22 @@ def test_a_model_of_arrays_predicts_a_table_by_feature_names(tmp_path):
     run("predict", tmp_path / "m.safetensors", tmp_path / "new.csv", "-o", tmp_path / "out.csv")
     (predicted,) = pl.read_csv(tmp_path / "out.csv").get_columns()
     assert np.allclose(predicted.to_numpy(), estimator.predict(frame), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "error", [duckdb.InterruptException("Interrupted!"), RuntimeError("Query interrupted")]
+)
+def test_an_interrupt_inside_duckdb_ends_quietly(houses, monkeypatch, error):
+    with pytest.raises(KeyboardInterrupt), query._explained("'t.csv'"):
+        raise error
+
+    def interrupted(*_):
+        raise error
+
+    monkeypatch.setattr(query, "csv_table", interrupted)
+    result = CliRunner().invoke(cli, ["fit", str(houses), "--target", "price"])
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "Error" not in result.stderr
 
 
 def test_dates_lists_and_categories_can_be_kept(model, houses, tmp_path):

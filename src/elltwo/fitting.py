@@ -58,7 +58,7 @@ def fit(
     features, drop : sequences of str, optional
         Columns to use (default: all that have no other role), and columns to leave out.
     weights : str, optional
-        Column of row weights; integers are counts, other numbers are precisions.
+        Column of row weights: an integer column is counts, any other number type is precisions.
     family : {"gaussian"}
         Distribution of the target.
     select : str or rule, optional

@@ -187,6 +187,14 @@ def _splits(cv: Any, source: Source) -> Iterator[tuple[Array, Array]]:
     except InputError:
         raise
     except ValueError as error:
+        keys, k = source.keys(), getattr(cv, "n_splits", None)
+        groups = None if keys is None else len(np.unique(keys))
+        if groups is not None and isinstance(k, int) and groups < k:
+            remedy = f"Use at most {groups} folds" if groups > 1 else "Use another column"
+            raise InputError(
+                f"the group column has {groups} distinct value(s), too few for {k} folds. "
+                f"{remedy} (--folds, folds=)."
+            ) from error
         raise InputError(f"cv: {type(cv).__name__} cannot split these rows: {error}") from error
 
 

@@ -213,7 +213,7 @@ CHANGED = {
     "number became date": ({"a": [DAY, DAY]}, "'a' held number values.*date32"),
     "date became text": ({"d": ["11.1.1970", "x"]}, "'d' held date values.*'11.1.1970'"),
     "date became number": ({"d": [1.0, 2.0]}, "'d' held date values.*double"),
-    "text became number": ({"c": [5, 6]}, "'c' held text.*int64 values such as 5"),
+    "text became number": ({"c": [5.5, 6.0]}, "'c' held text.*double values such as 5.5"),
     "boolean became text": ({"b": ["yes", "no"]}, "'b' held boolean values.*'yes'"),
     "missing": ({"a": [None, np.nan], "c": ["u", None]}, r"missing values in 'a' \(2 rows\), 'c' \(1 row\)"),
     "infinite": ({"a": [1.0, np.inf]}, r"infinite values in 'a' \(1 row\)"),
@@ -244,6 +244,65 @@ def test_new_tables_that_do_fit():
         "a": pa.array([1, 2], pa.uint8()),
     }
     np.testing.assert_array_equal(encoder.transform(new), expected)
+
+
+def test_integers_where_text_was_are_text(tmp_path):
+    encoder = fitted({"c": ["007", "7", "A"]})
+    np.testing.assert_array_equal(encoder.transform({"c": [7]}), [[0, 1, 0]])
+    (tmp_path / "1.csv").write_text("c\n007\n")
+    (tmp_path / "2.csv").write_text("c\n7\n")
+    (tmp_path / "1.jsonl").write_text('{"c": 7}\n')
+    np.testing.assert_array_equal(encoder.transform(tmp_path / "1.csv"), [[1, 0, 0]])
+    np.testing.assert_array_equal(encoder.transform(tmp_path / "*.csv"), [[1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(encoder.transform(tmp_path / "1.jsonl"), [[0, 1, 0]])
+
+
+def test_only_iso_dates_are_recognised_in_text_files(tmp_path):
+    kinds = {
+        "2024-12-31": "date",
+        "2024-12-31T10:00:00": "date",
+        "2024-12-31 10:00:00.5": "date",
+        "2024-12-31T10:00:00Z": "date",
+        "31/12/2024": "string",
+        "12/31/2024": "string",
+        "31.12.24": "string",
+        "24-12-31": "string",
+    }
+    for text, kind in kinds.items():
+        (tmp_path / "t.csv").write_text(f"d,x\n{text},1\n{text},2\n")
+        (tmp_path / "t.jsonl").write_text(json.dumps({"d": text}) + "\n")
+        assert open_table(tmp_path / "t.csv").kinds["d"] == kind, text
+        assert open_table(tmp_path / "t.jsonl").kinds["d"] == kind, text
+
+
+def test_text_that_holds_some_numbers_stays_text(tmp_path):
+    (tmp_path / "t.csv").write_text("c\n" + "".join(f"{i}\n" for i in range(20)) + "A1\nA2\nA3\n")
+    assert len(fitted(tmp_path / "t.csv").feature_names) == 23
+    (tmp_path / "t.csv").write_text("c\n" + "".join(f"{i}\n" for i in range(15)) + "A1\n")
+    assert len(fitted(tmp_path / "t.csv").feature_names) == 16
+    assert len(fitted({"c": [*map(str, range(30)), "A"]}).feature_names) == 31
+
+
+def test_the_index_of_pandas_is_not_a_column():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index=pd.Index([5, 6, 9], name="id"))
+    assert open_table(frame).columns == ("a",)
+    assert open_table(frame.reset_index(drop=True)[lambda f: f.a > 1]).columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": 2}, "target must be the name of a column.*got 2"),
+        ({"target": []}, "target is an empty list"),
+        ({"target": ["y", "y"]}, "target names 'y' more than once"),
+        ({"target": "y", "features": []}, "features is an empty list"),
+        ({"target": "y", "drop": ["y"]}, "'y' is the target"),
+        ({"target": "y", "drop": 3}, "drop must be the name"),
+    ],
+)
+def test_roles_that_make_no_sense(arguments, message):
+    with pytest.raises(InputError, match=message):
+        encode.choose_features(open_table({"x": [1.0], "y": [2.0]}), **arguments)
 
 
 def test_an_empty_text_column_is_missing_numbers(tmp_path):

@@ -258,3 +258,11 @@ def test_folds_are_named_in_words() -> None:
         ({"time": "g"}, "5-fold cross-validation forward in time"),
     ):
         assert elltwo.fit(data, "y", **options).rule_text.startswith(words)
+
+
+@pytest.mark.parametrize(("groups", "words"), [(3, "Use at most 3 folds"), (1, "Use another column")])
+def test_too_few_groups_are_counted(groups: int, words: str) -> None:
+    rng = np.random.default_rng(0)
+    data = {"x": rng.normal(size=60), "g": np.arange(60) % groups, "y": rng.normal(size=60)}
+    with pytest.raises(InputError, match=f"{groups} distinct value.*too few for 5 folds. {words}"):
+        elltwo.fit(data, "y", group="g")

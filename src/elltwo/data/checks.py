@@ -16,6 +16,12 @@ from elltwo.errors import InputError
 Array = npt.NDArray[Any]
 
 
+_PREDICTING = (
+    "Fill them, or fit the model again such that it puts in the mean of the feature (--missing mean, "
+    "missing='mean')."
+)
+
+
 def all_finite(values: Array) -> bool:
     """Return False where values of shape (q, m) may hold a NaN or an infinity; an overflow counts too.
 
@@ -27,7 +33,14 @@ def all_finite(values: Array) -> bool:
         return bool(np.isfinite(values.sum()))
 
 
-def refused(table: Table, columns: Sequence[str], missing: str, targets: Sequence[str] = ()) -> InputError:
+def refused(
+    table: Table,
+    columns: Sequence[str],
+    missing: str,
+    targets: Sequence[str] = (),
+    *,
+    predicting: bool = False,
+) -> InputError:
     """Return the error that counts what the policy refuses in these columns, over the whole table."""
     absent, infinite = census(table, [*targets, *columns])
     parts = []
@@ -37,7 +50,8 @@ def refused(table: Table, columns: Sequence[str], missing: str, targets: Sequenc
             "values with a query (--sql, sql=)."
         )
     if absent and missing == "error":
-        parts.append(f"There are missing values in {_counted(absent)}. {_remedy(set(absent) - {*targets})}")
+        remedy = _PREDICTING if predicting else _remedy(set(absent) - {*targets})
+        parts.append(f"There are missing values in {_counted(absent)}. {remedy}")
     return InputError(" ".join(parts))
 
 

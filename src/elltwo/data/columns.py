@@ -6,16 +6,24 @@ float64. A missing value (null) becomes NaN.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elltwo.errors import InputError
+from elltwo.errors import InputError, name_some
 
 Array = npt.NDArray[Any]
 Kind = Literal["number", "boolean", "date", "string", "other"]
+
+# More different texts than this, nearly all of them numbers, are a column of numbers with a mistake in it.
+_FEW_LEVELS = 20
+_ONE_IN = 10
+_DATE = re.compile(r"(\d{1,2})([/.-])\d{1,2}\2(\d{4}|\d{2})(?!\d)")
+_DECORATION = re.compile(r"[,\s$€£¥]")
 
 _TICKS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
@@ -121,3 +129,63 @@ def text_codes(array: Any) -> tuple[Array, list[Any]]:
         indices = indices.fill_null(-1)
     levels = array.dictionary.to_pylist()
     return indices.to_numpy(), [level if level is None else str(level) for level in levels]
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is written as a number.
+
+    >>> is_number("1e3"), is_number("n.a."), is_number("$1,200")
+    (True, False, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def odd_numbers(levels: Sequence[str]) -> list[str]:
+    """Return the few texts that are not numbers where at least 90 % are; else nothing.
+
+    Currency signs and thousands separators count as part of a number, unless all else is one.
+
+    >>> odd_numbers(["1", "2", "3", "4", "5", "6", "7", "8", "9", "?"]), odd_numbers(["1", "?"])
+    (['?'], [])
+    """
+    odd = [level for level in levels if not is_number(level)]
+    foreign = [level for level in odd if not is_number(_DECORATION.sub("", level))]
+    return (foreign or odd) if len(foreign) * _ONE_IN <= len(levels) else []
+
+
+def refuse_disguised(column: str, levels: Sequence[str], *, inferred: bool) -> None:
+    """Raise InputError if the different values of a text column are dates or, with a few exceptions, numbers.
+
+    `inferred` says that the type was found from the values (CSV, JSON), so that one odd value makes
+    numbers text.
+    """
+    dates = [match for level in levels if (match := _DATE.match(level.strip()))]
+    if 2 * len(dates) > len(levels):
+        raise InputError(
+            f"Column '{column}' holds dates as text, such as '{dates[0].string}', and day and month cannot "
+            "be told apart with certainty: only dates written as 2024-12-31 are recognised. Say how they are "
+            f'written, with --sql (sql=) "SELECT * REPLACE (strptime({_sql_name(column)}, '
+            f"'{_date_format(dates)}') AS {_sql_name(column)}) FROM data\", or leave the column out "
+            f"(--drop {column}, drop=['{column}'])."
+        )
+    if inferred and len(levels) > _FEW_LEVELS and (odd := odd_numbers(levels)):
+        raise InputError(
+            f"Column '{column}' is text only because of {name_some(odd, most=3)}: nearly all of its "
+            f"{len(levels):,} different values are numbers. Correct the file, leave the column out (--drop "
+            f"{column}, drop=['{column}']), or make what is no number a missing value, with --sql (sql=) "
+            f'"SELECT * REPLACE (TRY_CAST({_sql_name(column)} AS DOUBLE) AS {_sql_name(column)}) FROM data".'
+        )
+
+
+def _sql_name(column: str) -> str:
+    return column if column.isidentifier() else f'"{column}"'
+
+
+def _date_format(dates: Sequence[re.Match[str]]) -> str:
+    separator, year = dates[0][2], "%Y" if len(dates[0][3]) == 4 else "%y"
+    parts = ("%d", "%m") if separator == "." or any(int(date[1]) > 12 for date in dates) else ("%m", "%d")
+    return separator.join((*parts, year))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
@@ -51,8 +51,15 @@ def choose_features(
     >>> choose_features(table, target="rent", drop=["town"])
     ('area',)
     """
-    targets, features, drop = _listed(target), _listed(features), _listed(drop)
+    if features is not None and not isinstance(features, str) and len(features) == 0:
+        raise InputError("features is an empty list. Name the columns to use, or leave features out for all.")
+    targets, features, drop = (
+        _listed(names, role) for names, role in ((target, "target"), (features, "features"), (drop, "drop"))
+    )
+    if not targets:
+        raise InputError("target is an empty list. Name the column to predict.")
     table.require(targets, "target")
+    _refuse_repeated(targets, "target")
     table.require(features, "feature")
     table.require(drop, "column to drop")
     roles = dict.fromkeys(targets, "the target")
@@ -65,8 +72,11 @@ def choose_features(
             raise InputError(
                 f"Column '{name}' is {roles[name]}, so it cannot be a feature too. Leave it out."
             )
-    if repeated := [name for name, n in Counter(features).items() if n > 1]:
-        raise InputError(f"The features name {name_some(repeated)} more than once.")
+    _refuse_repeated(features, "features")
+    if lost := [name for name in drop if name in targets]:
+        raise InputError(
+            f"Column '{lost[0]}' is the target, so it cannot be dropped. Leave it out of --drop (drop=)."
+        )
     left_out = {*roles, *drop}
     chosen = tuple(name for name in features or table.columns if name not in left_out)
     if not chosen:
@@ -76,8 +86,20 @@ def choose_features(
     return chosen
 
 
-def _listed(names: str | Sequence[str] | None) -> list[str]:
-    return [names] if isinstance(names, str) else list(names or ())
+def _listed(names: Any, role: str) -> list[str]:
+    """Return a name or several names as a list."""
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    listed = list(names) if isinstance(names, Iterable) else [names]
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in listed):
+        raise InputError(f"{role} must be the name of a column or a list of names; got {names!r}.")
+    return listed
+
+
+def _refuse_repeated(names: Sequence[str], role: str) -> None:
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        verb = "names" if role == "target" else "name"
+        raise InputError(f"The {role} {verb} {name_some(repeated)} more than once. Name each column once.")
 
 
 @dataclass(frozen=True)
@@ -151,6 +173,16 @@ class Column:
                 {(self.name, names[j]): int(rows[j]) for j in np.flatnonzero(code == _UNSEEN) if rows[j]}
             )
         return np.where(at < 0, _ABSENT, code[at])
+
+
+def _refused_empty(table: Table, features: Sequence[str], empty: Sequence[str], missing: str) -> InputError:
+    """Return the error for text columns without a value in any row."""
+    if missing == "error":
+        return refused(table, features, missing)
+    return InputError(
+        f"{name_some(empty)} has no value in any row, so it says nothing. Leave it out (--drop {empty[0]}, "
+        f"drop=['{empty[0]}'])."
+    )
 
 
 def number_writer(array: Any, name: str) -> Writer:
@@ -241,6 +273,8 @@ class Encoder:
                     "a query (--sql, sql=)."
                 )
         levels = table.levels([name for name in features if table.kinds[name] == "string"])
+        if empty := [name for name, found in levels.items() if not found]:
+            raise _refused_empty(table, features, empty, missing)
         columns = tuple(Column(name, table.kinds[name], tuple(levels.get(name, ()))) for name in features)
         encoder = cls(columns, missing)  # type: ignore[arg-type]
         if repeated := [name for name, n in Counter(encoder.feature_names).items() if n > 1]:
@@ -308,7 +342,7 @@ class Encoder:
             Number of rows for each (column, level) that training did not see. A block that ends
             where a batch does brings the counts of that batch.
         """
-        self._check(table)
+        table = self.adapted(table)
         for batch in table.batches(self.column_names):
             unseen: Unseen = Counter()
             write = self.writer(batch, unseen)
@@ -318,17 +352,32 @@ class Encoder:
                 X = np.empty((len(self.feature_names), stop - start))
                 write(start, stop, X)
                 if not all_finite(X):
-                    self.settle(X, table)
+                    self.settle(X, table, predicting=True)
                 yield X.T, unseen if stop == batch.num_rows else Counter()
 
-    def settle(self, X: Array, table: Table) -> None:
+    def adapted(self, table: Table) -> Table:
+        """Return the table such that columns that were text in training are read as text.
+
+        In a small CSV file, levels such as 007 look like integers.
+
+        Raises
+        ------
+        InputError
+            If the table lacks a column.
+        """
+        self._check(table)
+        wanted = [column.name for column in self.columns if column.kind == "string"]
+        wanted = [name for name in wanted if table.kinds[name] not in ("string", "other")]
+        return table.as_text(wanted) if wanted else table
+
+    def settle(self, X: Array, table: Table, *, predicting: bool = False) -> None:
         """Apply the policy to features of shape (p, m) that are not all finite, in place.
 
         Under "drop" the NaN stay; the reader leaves their rows out.
         """
         missing = np.isnan(X)
         if np.isinf(X).any() or (missing.any() and self.missing == "error"):
-            raise refused(table, self.column_names, self.missing)
+            raise refused(table, self.column_names, self.missing, predicting=predicting)
         if self.missing == "mean":
             np.copyto(X, self.means[:, None], where=missing)
 

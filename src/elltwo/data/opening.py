@@ -16,6 +16,14 @@ from elltwo.errors import InputError, did_you_mean
 
 _CSV = (".csv", ".tsv", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
+# What files that cannot be read start with.
+_FOREIGN = {
+    "an Arrow or Feather file": (b"ARROW1", b"FEA1"),
+    "an Excel workbook, or another zip archive": (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"),
+    "a Python pickle": (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+    "an HDF5 file": (b"\x89HDF",),
+    "a NumPy array": (b"\x93NUMPY",),
+}
 _PARQUET = (".parquet", ".pq")
 
 
@@ -75,6 +83,13 @@ def _is_query(text: str) -> bool:
 
 
 def _open_path(text: str, sql: str | None) -> Table:
+    if not text.strip():
+        raise InputError("The data are an empty text. Name a file, a quoted pattern or a query.")
+    if text in ("-", "/dev/stdin", "/dev/fd/0"):
+        raise InputError(
+            "The data are read more than once, and standard input can be read only once. Save it to a file "
+            "first, and name that file."
+        )
     base, _, table = text.partition("::")
     paths = _find(base)
     if len(paths) == 1 and (database := _database(paths[0], table or None, sql)):
@@ -130,6 +145,7 @@ def _database(path: Path, table: str | None, sql: str | None) -> Table | None:
 def _open_file(path: Path) -> Table:
     """Open one file by what it is called, else by how it starts."""
     start = _magic(path)
+    _refuse_format(path, start)
     name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
     if name.endswith(_PARQUET) or start[:4] == b"PAR1":
         from elltwo.data.parquet import ParquetTable
@@ -140,6 +156,21 @@ def _open_file(path: Path) -> Table:
     if name.endswith(_JSON) or (not name.endswith(_CSV) and start.lstrip().startswith((b"{", b"["))):
         return json_table(path)
     return csv_table(path)
+
+
+def _refuse_format(path: Path, start: bytes) -> None:
+    """Refuse a file that is known to be neither text nor Parquet."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(
+            f"'{path}' is UTF-16 text, and UTF-8 is needed. Convert it: iconv -f UTF-16 -t UTF-8 "
+            f"'{path.name}' > utf8.csv, or save it as \"CSV UTF-8\" in the spreadsheet."
+        )
+    kinds = (format for format, known in _FOREIGN.items() if start.startswith(known))
+    if kind := next(kinds, None):
+        raise InputError(
+            f"'{path}' is {kind}, which is not read here. Save it as CSV, Parquet or JSON lines; a DuckDB or "
+            "SQLite database will do, too."
+        )
 
 
 def _open_object(data: Any, sql: str | None) -> Table:
@@ -187,6 +218,9 @@ def _arrow(data: Any, kind: str) -> Any:
     if isinstance(frame, nw.DataFrame):
         if not all(isinstance(column, str) for column in frame.columns):
             frame = nw.from_native(data.rename(columns=str))
+        native = frame.to_native()
+        if nw.dependencies.is_pandas_dataframe(native):
+            return pa.Table.from_pandas(native, preserve_index=False)
         return frame.to_arrow()
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data).read_all()

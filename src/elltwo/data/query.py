@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from io import TextIOWrapper
@@ -36,6 +36,8 @@ _DIALECT = {
     "dateformat": "DateFormat",
     "timestampformat": "TimestampFormat",
 }
+# Other ways to write a date are never guessed: another file could be guessed to be written another way.
+_ISO = {"dateformat": "'%Y-%m-%d'"}
 _DECIMAL_COMMA = {"delim": "';'", "decimal_separator": "','"}
 
 
@@ -51,10 +53,21 @@ class QueryTable(Table):
         SQL that can stand after FROM.
     described : str, optional
         SQL after FROM whose types are the true ones, where `source` widens them.
+    typed : callable, optional
+        For a text file: opens it again with some of its columns as text.
     """
 
-    def __init__(self, connection: Any, name: str, source: str, described: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        name: str,
+        source: str,
+        described: str | None = None,
+        typed: Callable[[Sequence[str]], Table] | None = None,
+    ) -> None:
         self._connection = connection
+        self._typed = typed
+        self.inferred = typed is not None
         self.source = source
         with _explained(name):
             schema = connection.sql(f"SELECT * FROM {described or source} LIMIT 0").to_arrow_reader().schema
@@ -62,6 +75,10 @@ class QueryTable(Table):
         if empty:
             raise no_rows(name)
         super().__init__(name, schema, None)
+
+    def as_text(self, columns: Sequence[str]) -> Table:
+        """Return the table with these columns as text; those of a text file as they are written, "007"."""
+        return super().as_text(columns) if self._typed is None else self._typed(columns)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield record batches; DuckDB keeps the order of the rows."""
@@ -74,7 +91,9 @@ def connect(database: str = ":memory:") -> Any:
     """Open DuckDB, a stored database read-only; a query sees data and files, never our variables."""
     stored = database != ":memory:"
     with _explained(f"'{database}'"):
-        return duckdb.connect(database, read_only=stored, config={"python_enable_replacements": False})
+        connection = duckdb.connect(database, read_only=stored, config={"python_enable_replacements": False})
+        connection.execute("SET enable_progress_bar = false")  # it would go to stdout
+        return connection
 
 
 def quoted(name: str) -> str:
@@ -115,8 +134,29 @@ def csv_table(path: Path) -> Table:
     connection = connect()
     found = _dialect(connection, path)
     types = {column["name"]: column["type"] for column in found["Columns"]}
-    read = _typed_csv(path, found, types if _sample(path) else _widened(types))
-    return QueryTable(connection, f"'{path}'", read, _typed_csv(path, found, types))
+    types |= _not_iso(connection, path, types, lambda changed: _typed_csv(path, found, changed))
+
+    def typed(text: Sequence[str]) -> Table:
+        as_text = types | dict.fromkeys(text, "VARCHAR")
+        read = _typed_csv(path, found, as_text if _sample(path) else _widened(as_text))
+        return QueryTable(connection, f"'{path}'", read, _typed_csv(path, found, as_text), typed)
+
+    return typed([])
+
+
+def _not_iso(
+    connection: Any, path: Path, types: dict[str, str], reader: Callable[[dict[str, str]], str]
+) -> dict[str, str]:
+    """Return the columns that DuckDB takes for dates although the year has no four digits, as text."""
+    dates = [name for name, type_ in types.items() if type_ == "DATE" or type_.startswith("TIMESTAMP")]
+    if not dates:
+        return {}
+    source = reader(types | dict.fromkeys(dates, "VARCHAR"))
+    odd = (f"count_if(NOT regexp_matches({quoted(name)}, '^\\s*\\d{{4}}[-/]'))" for name in dates)
+    with _explained(f"'{path}'"):
+        sampled = "" if _sample(path) else " LIMIT 20480"
+        counts = connection.sql(f"SELECT {', '.join(odd)} FROM (FROM {source}{sampled})").fetchall()[0]
+    return {name: "VARCHAR" for name, n in zip(dates, counts, strict=True) if n}
 
 
 def _dialect(connection: Any, path: Path) -> dict[str, Any]:
@@ -144,7 +184,7 @@ def _dialect(connection: Any, path: Path) -> dict[str, Any]:
 def _sniff(connection: Any, path: Path, options: dict[str, str]) -> dict[str, Any]:
     """Return the sniffer's one row, and the options it was given that are needed again."""
     with _explained(f"'{path}'"):
-        call = _reader("sniff_csv", path, _MISSING | _sample(path) | options)
+        call = _reader("sniff_csv", path, _MISSING | _sample(path) | _ISO | options)
         row = connection.sql(f"FROM {call}")
         found = dict(zip(row.columns, row.fetchall()[0], strict=True))
     return found | {"decimal_separator": options.get("decimal_separator", "'.'")}
@@ -217,12 +257,20 @@ def json_table(path: Path) -> Table:
     name = f"'{path}'"
     connection = connect()
     with _explained(name):
-        described = connection.sql(f"DESCRIBE FROM {_reader('read_json', path, _sample(path))}").fetchall()
+        described = connection.sql(
+            f"DESCRIBE FROM {_reader('read_json', path, _sample(path) | _ISO)}"
+        ).fetchall()
     columns = {row[0]: row[1] for row in described}
     if list(columns) == ["json"]:
         raise InputError(f"{name} does not hold one JSON object per line, so it has no columns.")
-    wide = columns if _sample(path) else _widened(columns)
-    return QueryTable(connection, name, _typed_json(path, wide), _typed_json(path, columns))
+    columns |= _not_iso(connection, path, columns, lambda changed: _typed_json(path, changed))
+
+    def typed(text: Sequence[str]) -> Table:
+        types = columns | dict.fromkeys(text, "VARCHAR")
+        wide = types if _sample(path) else _widened(types)
+        return QueryTable(connection, name, _typed_json(path, wide), _typed_json(path, types), typed)
+
+    return typed([])
 
 
 def _typed_json(path: Path, columns: dict[str, str]) -> str:
@@ -312,7 +360,11 @@ def _explained(name: str) -> Iterator[None]:
     """Turn DuckDB's errors into ours, with the line and the column they name."""
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
+        if "interrupt" in f"{type(error).__name__} {error}".lower():  # Ctrl-C while DuckDB works
+            raise KeyboardInterrupt from error
+        if type(error) is RuntimeError:
+            raise
         raise _reason(name, str(error)) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from elltwo.data.columns import Kind, example, kind_of, text_codes
+from elltwo.data.columns import Kind, example, is_number, kind_of, odd_numbers, refuse_disguised, text_codes
 from elltwo.errors import InputError, did_you_mean, name_some
 
 T = TypeVar("T")
@@ -34,12 +34,16 @@ class Table(ABC):
         Number of rows, or None while it is not known without reading them.
     in_memory : bool
         True when another pass costs only memory traffic.
+    inferred : bool
+        True when the types were found from the values (CSV, JSON).
 
     Raises
     ------
     InputError
         If two columns have the same name, or the table is known to have no rows.
     """
+
+    inferred: bool = False
 
     def __init__(self, name: str, schema: Any, n_rows: int | None, *, in_memory: bool = False) -> None:
         self.name = name
@@ -77,6 +81,11 @@ class Table(ABC):
                     f"Its columns are {name_some(self.columns, most=12)}."
                 )
 
+    def as_text(self, columns: Sequence[str]) -> Table:
+        """Return the table with these columns as text where they hold integers, as in ``"7"``."""
+        whole = [name for name in columns if pa.types.is_integer(self.schema.field(name).type)]
+        return _AsText(self, whole) if whole else self
+
     def example(self, column: str) -> Any:
         """Return the column's first value that is not missing, or None."""
         found = (example(batch.column(0)) for batch in self.batches([column]))
@@ -88,7 +97,7 @@ class Table(ABC):
         Raises
         ------
         InputError
-            If a column has more than `most` different values.
+            If a column has more than `most` different values, or they are numbers or dates in disguise.
         """
         counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
         for batch in self.batches(columns) if columns else ():
@@ -99,13 +108,30 @@ class Table(ABC):
                     if n and name is not None:
                         count[name] += n
                 if len(count) > most:
-                    raise InputError(
-                        f"Column '{column}' has more than {most:,} different text values, and each would "
-                        f"become a feature. If it names rows, leave it out (--drop {column}, "
-                        f"drop=['{column}']); otherwise group its values with a query (--sql, sql=). If it "
-                        f"should hold numbers, look for values that are not, such as '{next(iter(count))}'."
-                    )
+                    raise self._too_many(column, list(count), most)
+        for column, count in counts.items():
+            refuse_disguised(column, list(count), inferred=self.inferred)
         return {column: dict(sorted(count.items())) for column, count in counts.items()}
+
+    def _too_many(self, column: str, levels: Sequence[str], most: int) -> InputError:
+        if self.inferred and all(map(is_number, levels)):
+            levels = [*levels, *self._first_odd(column)]
+        refuse_disguised(column, levels, inferred=self.inferred)
+        odd = odd_numbers(levels)
+        look = f" If it should hold numbers, look for values that are not, such as '{odd[0]}'." if odd else ""
+        return InputError(
+            f"Column '{column}' has more than {most:,} different text values, and each would become a "
+            f"feature. If it names rows, leave it out (--drop {column}, drop=['{column}']); otherwise group "
+            f"its values with a query (--sql, sql=).{look}"
+        )
+
+    def _first_odd(self, column: str) -> list[str]:
+        """Return the first text of the column that is not a number, as a list, or nothing."""
+        for batch in self.batches([column]):
+            for name in text_codes(batch.column(0))[1]:
+                if name is not None and not is_number(name):
+                    return [name]
+        return []
 
 
 class ArrowTable(Table):
@@ -120,6 +146,23 @@ class ArrowTable(Table):
         return iter(self.table.select(list(columns)).to_batches())
 
 
+class _AsText(Table):
+    """A table with some columns of integers read as text."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        schema = table.schema
+        for name in columns:
+            schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
+        super().__init__(table.name, schema, table.n_rows, in_memory=table.in_memory)
+        self._table = table
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Yield the table's batches with the types of the schema."""
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        for batch in self._table.batches(columns):
+            yield batch.cast(schema)
+
+
 class Parts(Table):
     """Tables of the same columns, one after the other: the files of a glob.
 
@@ -132,6 +175,11 @@ class Parts(Table):
         total = None if None in rows else sum(n for n in rows if n is not None)
         super().__init__(name, _common_schema(parts), total)
         self.parts = parts
+        self.inferred = any(part.inferred for part in parts)
+
+    def as_text(self, columns: Sequence[str]) -> Table:
+        """Return the parts, each with these columns as text."""
+        return Parts(self.name, [part.as_text(columns) for part in self.parts])
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the batches of the first part, then those of the second, and so on."""

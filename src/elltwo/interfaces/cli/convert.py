@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
+
+from elltwo.errors import InputError
 
 DIALECTS = (
     "sum",
@@ -33,6 +36,16 @@ def _list_dialects(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         for loss, form in dialect.forms.items():
             click.echo(f"{'':20}  {loss:10} {form.objective:40} {form.formula(dialect.parameter)}")
     ctx.exit()
+
+
+def _with_options(message: str) -> str:
+    """Call the quantities in a message of `elltwo.convert` by the names of their options.
+
+    >>> _with_options("'glmnet' needs y_std, the spread: α = n·λ/y_std. Pass y_std.")
+    "'glmnet' needs --y-std, the spread: α = n·λ/y_std. Pass --y-std."
+    """
+    named = re.compile(r"(^|(?<=needs )|(?<=Pass ))(n_targets|y_std|n)(?=[ ,.])")
+    return named.sub(lambda match: "--" + match[2].replace("_", "-"), message)
 
 
 EXAMPLES = """\b
@@ -70,7 +83,10 @@ def convert(value: float, from_: str, to: str, loss: str, explain: bool, **quant
     from elltwo.conventions import DIALECTS as dialects
     from elltwo.conventions import convert as convert_strength
 
-    converted = convert_strength(value, from_=from_, to=to, loss=loss, **quantities)
+    try:
+        converted = convert_strength(value, from_=from_, to=to, loss=loss, **quantities)
+    except InputError as error:
+        raise InputError(_with_options(str(error))) from error
     click.echo(repr(converted))
     if explain:
         known = {dialect.name: dialect for dialect in dialects}

@@ -61,7 +61,12 @@ Examples:
     show_default=True,
     help="Penalise coefficients of standardised columns; they are reported on the original scale.",
 )
-@click.option("--weights", metavar="COL", help="Row weights: whole numbers are counts, others precisions.")
+@click.option(
+    "--weights",
+    metavar="COL",
+    help="Row weights: an integer column is counts, any other number type is precisions (so 1.0, 2.0 in a "
+    "CSV are precisions).",
+)
 @click.option("--features", multiple=True, metavar="COLS", help="Columns to use, a,b,c; repeatable.")
 @click.option("--drop", multiple=True, metavar="COLS", help="Columns to leave out, a,b,c; repeatable.")
 @click.option(
@@ -110,8 +115,8 @@ def fit(
         fitted = fit_table(
             table,
             target[0] if len(target) == 1 else list(target),
-            features=split_names(features),
-            drop=split_names(drop),
+            features=split_names(features, "--features"),
+            drop=split_names(drop, "--drop"),
             sql=sql,
             progress=report,
             **_given(options),

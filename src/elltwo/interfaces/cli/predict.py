@@ -60,7 +60,7 @@ def predict(
     from elltwo.data.opening import open_table
     from elltwo.fitting import load
 
-    predictions = Predictions(load(model), open_table(source, sql=sql), split_names(keep) or [])
+    predictions = Predictions(load(model), open_table(source, sql=sql), split_names(keep, "--keep") or [])
     with progress("Predicting") as report:
         if output is None:
             write_csv(sys.stdout.buffer, predictions.chunks(report))
@@ -94,7 +94,7 @@ class Predictions:
     def __init__(self, fit: Fit, table: Table, keep: Sequence[str]) -> None:
         table.require(keep, "column to keep")
         self._fit = fit
-        self._table = table
+        self._table = table = _encoder(fit).adapted(table)
         self._keep = list(dict.fromkeys(keep))
         self._names = [f"predicted_{name}" for name in fit.target_names]
         if taken := set(self._keep) & set(self._names):

@@ -44,16 +44,30 @@ class Commands(click.Group):
             raise UserError(f"{error}. Check the file or disk that is named, then run again.") from error
         except KeyboardInterrupt:
             ctx.exit(130)
+        except Exception as error:
+            if not interrupted(error):
+                raise
+            ctx.exit(130)
 
 
-def split_names(values: Sequence[str]) -> list[str] | None:
+def interrupted(error: Exception) -> bool:
+    """Return whether an error is what DuckDB makes of Ctrl-C."""
+    return type(error).__name__ == "InterruptException" or (
+        isinstance(error, RuntimeError) and "interrupted" in str(error).lower()
+    )
+
+
+def split_names(values: Sequence[str], option: str) -> list[str] | None:
     """Return the column names of a repeatable option that also takes commas; None if it was not given.
 
-    >>> split_names(["age,bmi", 'bp,"price, net"'])
+    >>> split_names(["age,bmi", 'bp,"price, net"'], "--keep")
     ['age', 'bmi', 'bp', 'price, net']
     """
     names = [name.strip() for row in csv.reader(values, skipinitialspace=True) for name in row]
-    return [name for name in names if name] or None
+    names = [name for name in names if name]
+    if values and not names:
+        raise click.UsageError(f"{option} names no column. Name one, or leave out {option}.")
+    return names or None
 
 
 def one_table(data: Sequence[str], sql: str | None) -> tuple[str, str | None]:
