@@ -27,6 +27,8 @@ Array = npt.NDArray[Any]
 
 #: Bytes of the scratch buffer that centred or weighted rows pass through.
 BUFFER_BYTES = 1 << 22
+#: Rows that the first shift is chosen from.
+HEAD_ROWS = 256
 #: A column whose mean exceeds this many standard deviations is shifted before it is squared.
 #: Without a shift, the variance loses (mean/sd)² roundoffs: at most two digits here.
 SHIFT_ABOVE = 8.0
@@ -197,7 +199,8 @@ class _Sums:
         whole = weights is None and direct and not self.x_shift.any()
         step = max(1, BUFFER_BYTES // (8 * max(1, X.shape[1])))
         if self.weight == 0 and self.done is None:
-            self._aim(X[:step], y[:step], None if weights is None else weights[:step])
+            head = slice(0, HEAD_ROWS)
+            self._aim(X[head], y[head], None if weights is None else weights[head])
             whole = whole and not self.x_shift.any()
         step = len(y) if whole else step
         for i in range(0, len(y), step):

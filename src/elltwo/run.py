@@ -55,6 +55,8 @@ REFINED_TARGETS = 16
 ALPHA_SCALES = ("sum", "mean")
 #: Smallest average weight; its inverse is the largest.
 LIGHTEST = 1e-100
+#: Below this κ̂², scaling the columns would not tell anything new.
+WELL_CONDITIONED = 100.0
 #: Standard deviations from here on overflow when they are squared and summed; NaN and inf are no smaller.
 LARGEST = 1e150
 
@@ -349,7 +351,8 @@ def _condition(state: State, alpha: float) -> float:
 def _sharp_condition(optimum: Optimum, alpha: float) -> float:
     """Return κ̂² of the column-scaled matrix where its Gram is at hand, else the state's own."""
     own = _condition(optimum.state, alpha)
-    if not isinstance(optimum.statistic, Moments) or isinstance(optimum.state, Cholesky):
+    fine = own < WELL_CONDITIONED or isinstance(optimum.state, Cholesky)
+    if fine or not isinstance(optimum.statistic, Moments):
         return own
     gram, _, _ = optimum.statistic.about(optimum.problem.fit_intercept)
     matrix = gram + alpha * optimum.form.matrix()

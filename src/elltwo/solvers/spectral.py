@@ -96,8 +96,10 @@ class Spectral:
 
     def coef(self, alphas: Array) -> Array:
         """Return θ(α), shape (A, p, T)."""
-        reduced = self._shrink(alphas)[:, :, None] * self.cross
-        return np.asarray(self.basis @ reduced)
+        (p, k), A, T = self.basis.shape, len(alphas), self.cross.shape[1]
+        reduced = self._shrink(alphas).T[:, :, None] * self.cross[:, None, :]  # one product for all alphas
+        coef = self.basis @ reduced.reshape(k, A * T)
+        return np.asarray(coef.reshape(p, A, T).swapaxes(0, 1))
 
     def coef_at(self, alpha: Array) -> Array:
         """Return θ with an alpha of its own for each target, shape (p, T)."""
