@@ -650,7 +650,7 @@ def test_batches_give_the_coefficients_of_one_fit(variation: str, weights: str, 
         assert oracles.intercept_error(model, many.fit_.coef, many.fit_.intercept, intercept) <= 1e-10
         for name in ("n_rows", "n_observations", "sum_weights"):
             np.testing.assert_allclose(getattr(many.fit_, name), getattr(one.fit_, name), rtol=1e-12)
-        for name in ("df", "rss", "feature_means", "feature_scales", "target_means", "target_scales"):
+        for name in ("df", "deviance", "feature_means", "feature_scales", "target_means", "target_scales"):
             a, b = getattr(many.fit_, name), getattr(one.fit_, name)
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * np.abs(b).max())
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from elltwo.errors import Status
+from elltwo.losses import Gaussian
 from elltwo.results import Certificate, Fit, Path
 from elltwo.summary import WIDTH, as_dict, as_text
 
@@ -55,8 +56,10 @@ def make_fit(p=4, targets=1, names=None, weights=None, rule="loo", status=(), **
         target_scales=np.sqrt(w @ (y - y_mean) ** 2 / w.sum()),
         standardize=True,
         fit_intercept=True,
-        rss=rss,
-        cv_mse=rss / w.sum() * 1.2 if rule == "loo" else None,
+        deviance=rss,
+        null_deviance=w @ (y - y_mean) ** 2,
+        loss=Gaussian(),
+        cv_deviance=rss / w.sum() * 1.2 if rule == "loo" else None,
     )
     return replace(fit, **changes)
 
@@ -88,15 +91,15 @@ def test_r2_and_residual_standard_error_follow_their_definitions():
     fit = make_fit()
     target = as_dict(fit)["targets"][0]
     tss = 60 * fit.target_scales[0] ** 2
-    assert target["r2"] == pytest.approx(1 - fit.rss[0] / tss, rel=1e-12)
-    assert target["r2_cv"] == pytest.approx(1 - fit.cv_mse[0] * 60 / tss, rel=1e-12)
+    assert target["r2"] == pytest.approx(1 - fit.deviance[0] / tss, rel=1e-12)
+    assert target["r2_cv"] == pytest.approx(1 - fit.cv_deviance[0] * 60 / tss, rel=1e-12)
     left = 60 - fit.df[0] - 1
     assert target["residual_df"] == pytest.approx(left, rel=1e-12)
-    assert target["residual_standard_error"] == pytest.approx(math.sqrt(fit.rss[0] / left), rel=1e-12)
+    assert target["residual_standard_error"] == pytest.approx(math.sqrt(fit.deviance[0] / left), rel=1e-12)
 
 
 def test_a_saturated_model_has_no_residual_standard_error():
-    fit = make_fit(df=np.array([59.0]), rss=np.array([0.0]))
+    fit = make_fit(df=np.array([59.0]), deviance=np.array([0.0]))
     assert as_dict(fit)["targets"][0]["residual_standard_error"] is None
     assert "as many effective parameters as observations" in as_text(fit)
 

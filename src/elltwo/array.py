@@ -7,13 +7,18 @@ importing it takes longer than many a fit that does not.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
+import contextvars
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Unit roundoff of float64.
 ROUNDOFF = float(np.finfo(np.float64).eps) / 2
@@ -25,9 +30,52 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     For blocks that another thread decodes meanwhile: the products are small, and BLAS threads that spin
     while they wait for each other would take the decoder's core.
     """
-    from threadpoolctl import threadpool_limits
+    return _blas().limit(limits=1)  # type: ignore[no-any-return]
 
-    return threadpool_limits(limits=1, user_api="blas")  # type: ignore[no-any-return]
+
+#: Threads that `on_cores` may use here: 1 outside `own_threads`.
+_THREADS = contextvars.ContextVar("elltwo_threads", default=1)
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """Within this context `on_cores` takes the threads that BLAS had, and BLAS has one in each.
+
+    For passes that mix products with elementwise work, which BLAS's own threads would not share; while
+    they wait for the next product, they keep a core busy for milliseconds.
+    """
+    if _THREADS.get() > 1:
+        yield
+        return
+    blas = _blas()
+    token = _THREADS.set(min((pool["num_threads"] for pool in blas.info()), default=1))
+    try:
+        with blas.limit(limits=1):
+            yield
+    finally:
+        _THREADS.reset(token)
+
+
+@cache
+def _blas() -> Any:
+    """Return threadpoolctl's handle on NumPy's BLAS; looking for it takes longer than a small product."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
+
+
+def on_cores(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return [function(item) for item in items], on the threads of `own_threads`; the order is kept."""
+    items = list(items)
+    threads = min(_THREADS.get(), len(items))
+    if threads < 2:
+        return [function(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        # A copy of the context each: NumPy keeps its error state there, and a context runs in one thread.
+        jobs = [pool.submit(contextvars.copy_context().run, function, item) for item in items]
+        return [job.result() for job in jobs]
 
 
 def cross_product(Z: Array, V: Array) -> Array:

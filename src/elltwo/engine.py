@@ -15,6 +15,7 @@ import numpy.typing as npt
 from elltwo.data.base import Block, BlockwiseSource, Source
 from elltwo.errors import InputError, Status
 from elltwo.folds import FoldPass, FoldPlan
+from elltwo.losses import as_loss
 from elltwo.moments import Moments
 from elltwo.penalties import as_numbers, as_penalty
 from elltwo.problem import Problem
@@ -47,6 +48,7 @@ def fit_source(
     alpha_scale: str = "sum",
     solver: str = "auto",
     tol: float = 1e-10,
+    loss: Any = "gaussian",
 ) -> Fit:
     """Fit the L2-regularised linear model of a source.
 
@@ -72,6 +74,8 @@ def fit_source(
         "auto" or a solver's name.
     tol : float
         Largest relative step of iterative refinement that may be left untaken.
+    loss : str or Loss
+        A family's name or a loss object.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def fit_source(
         For data or arguments that cannot be used.
     """
     problem = make_problem(
-        source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior
+        source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior, loss=loss
     )
     rule, fixed = _rule_or_number(alpha, source.n_targets, alpha_per_target)
     plan = None if rule is None else rule.plan(source)
@@ -94,7 +98,7 @@ def held_out(source: Source, alphas: Array, *, fit_intercept: bool = True, solve
     problem = make_problem(source, fit_intercept=fit_intercept, standardize=False, penalty=None, prior=None)
     chosen, why = choose(problem, solver, one_alpha=False)
     run = Run(problem, LOO(alphas), None, None, False, "sum", 1e-10, solver)
-    return held_out_errors(run.context(chosen, why)[0], alphas)[0]
+    return held_out_errors(run.context(chosen, why)[0], alphas)
 
 
 def fit_moments(
@@ -149,7 +153,13 @@ def fit_moments(
 
 
 def make_problem(
-    source: Source, *, fit_intercept: bool, standardize: bool, penalty: Any, prior: Any
+    source: Source,
+    *,
+    fit_intercept: bool,
+    standardize: bool,
+    penalty: Any,
+    prior: Any,
+    loss: Any = "gaussian",
 ) -> Problem:
     """Return the problem for the arguments that estimators and `fit_source` share."""
     return Problem(
@@ -157,6 +167,7 @@ def make_problem(
         penalty=as_penalty(penalty, standardize=standardize),
         prior=None if prior is None else as_numbers(prior, "prior"),
         fit_intercept=fit_intercept,
+        loss=as_loss(loss),
     )
 
 

@@ -59,6 +59,14 @@ class Status(Enum):
         "Fewer than 6 digits of the worst coefficient can be trusted. "
         "Drop columns that nearly repeat each other, or raise alpha."
     )
+    NOT_CONVERGED = (
+        "The optimum was not reached: the objective has none at this alpha, or rounding hides it. "
+        "Raise alpha, or penalise every feature, so that a unique optimum exists."
+    )
+    SEPARATED = (
+        "The features part the classes without an error, so without a penalty the coefficients grow for ever; "
+        "these are where the growth no longer changes the fit. Choose alpha > 0 (for example by 'loo')."
+    )
     MOMENTS_ONLY = (
         "The optimality residual was measured on the accumulated moments, "
         "because the rows were not read again."

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from elltwo.data.base import Block, Source
 from elltwo.errors import InputError
-from elltwo.losses import Gaussian
+from elltwo.losses import Gaussian, Loss
 from elltwo.penalties import Diagonal, Identity, Penalty, QuadraticForm, Standardized
 
 Array = npt.NDArray[Any]
@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """Minimise Σ wᵢ·½(yᵢ − b − xᵢᵀθ)² + (α/2)(θ − θ₀)ᵀP(θ − θ₀) over θ and, if wanted, b.
+    """Minimise Σ wᵢ·½dev(yᵢ, ηᵢ) + (α/2)(θ − θ₀)ᵀP(θ − θ₀), ηᵢ = b + xᵢᵀθ + oᵢ, over θ and, if wanted, b.
 
     Attributes
     ----------
@@ -30,7 +30,8 @@ class Problem:
         θ₀; None stands for 0.
     fit_intercept : bool
         Whether b is free (never penalised) or 0.
-    loss : Gaussian
+    loss : Loss
+        Half the unit deviance.
     centre : array, shape (p,), or None
         The origin; None stands for the means of the first rows.
     """
@@ -39,7 +40,7 @@ class Problem:
     penalty: Penalty = field(default_factory=Identity)
     prior: Array | None = None
     fit_intercept: bool = True
-    loss: Gaussian = field(default_factory=Gaussian)
+    loss: Loss = field(default_factory=Gaussian)
     centre: Array | None = None
 
     def __post_init__(self) -> None:
@@ -69,12 +70,31 @@ class Problem:
         return np.asarray(first.mean(axis=0))
 
     def blocks(self) -> Iterator[Block]:
-        """Iterate over the rows with y − (X − origin)θ₀ in place of y, so that the rest shrinks towards 0."""
+        """Iterate over the rows with (X − origin)θ₀ as part of the offset, so that the rest shrinks towards 0.
+
+        For squared error an offset o means that y − o is fitted, and y − o is what the block then holds.
+        """
         for block in self.source.blocks():
-            if self.prior is None:
+            offset = block.offset
+            if self.prior is not None:
+                own = (block.X - self.origin) @ self.prior_column
+                offset = own if offset is None else offset + own
+            if offset is None:
                 yield block
+            elif self.squared:
+                yield replace(block, y=block.y - offset, offset=None)
             else:
-                yield replace(block, y=block.y - (block.X - self.origin) @ self.prior_column)
+                yield replace(block, offset=np.broadcast_to(offset, block.y.shape))
+
+    @property
+    def squared(self) -> bool:
+        """Whether the loss is squared error, for which moments hold all there is to know."""
+        return isinstance(self.loss, Gaussian)
+
+    @property
+    def n_scores(self) -> int:
+        """Deviances that can be told apart: one per target, or one in all if the targets are classes."""
+        return 1 if self.loss.coupled else self.source.n_targets
 
     def restore(self, coef: Array, intercept: Array) -> tuple[Array, Array]:
         """Return (θ, b) for y from those for y − (X − origin)θ₀; shapes (…, p, T) and (…, T)."""
@@ -103,8 +123,7 @@ class Problem:
         else:
             kind = "multipliers" if isinstance(shape, Diagonal) else "matrix"
             term = f"the penalty {kind}'s quadratic form in the {what}"
-        errors = (
-            "sum of squared errors" if self.source.weighted is False else "weighted sum of squared errors"
-        )
+        errors = "sum of squared errors" if self.squared else f"{self.loss.name} deviance"
+        errors = f"weighted {errors}" if self.source.weighted else errors
         rest = "intercept not penalised" if self.fit_intercept else "no intercept"
         return f"{errors} + alpha * {term}; {rest}"

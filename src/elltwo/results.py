@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.errors import InputError, ModelFileError, Status
+from elltwo.losses import loss_from_dict, loss_to_dict
 
 Array = npt.NDArray[Any]
 
@@ -127,7 +128,7 @@ class Path:
 _PATH_ARRAYS = ("alphas", "df", "score", "score_se", "chosen")
 _ARRAYS = (
     "coef", "intercept", "alpha", "df", "feature_means", "feature_scales", "target_means", "target_scales",
-    "rss", "cv_mse",
+    "deviance", "null_deviance", "cv_deviance",
 )  # fmt: skip
 _PLAIN = (
     "rule", "rule_text", "solver", "solver_reason", "objective", "n_rows", "rows_dropped", "n_observations",
@@ -178,10 +179,17 @@ class Fit:
         Weighted means and weighted population standard deviations of the features.
     target_means, target_scales : array, shape (T,)
     standardize, fit_intercept : bool
-    rss : array, shape (T,)
-        Weighted residual sum of squares in sample.
-    cv_mse : array, shape (T,), or None
-        Weighted mean squared error over held-out rows at alpha (LOO and K-fold only).
+    deviance : array, shape (S,)
+        Σ w·dev in sample, for squared error the weighted residual sum of squares. S is the number of targets, or
+        1 where the targets are classes.
+    null_deviance : array, shape (S,)
+        The same of the model without features.
+    cv_deviance : array, shape (S,), or None
+        Weighted mean deviance (squared error) of held-out rows at alpha (LOO and K-fold only).
+    loss : Loss
+        Half the unit deviance that was minimised.
+    classes : tuple or None
+        Labels of the classes, for a model that tells classes apart.
     encoder : TableEncoder or None
         Turns tables into features; None for a model fitted on arrays.
     """
@@ -211,8 +219,11 @@ class Fit:
     target_scales: Array
     standardize: bool
     fit_intercept: bool
-    rss: Array
-    cv_mse: Array | None
+    deviance: Array
+    null_deviance: Array
+    cv_deviance: Array | None
+    loss: Any
+    classes: tuple[Any, ...] | None = None
     encoder: TableEncoder | None = None
 
     @property
@@ -222,18 +233,17 @@ class Fit:
 
     @property
     def r2(self) -> Array:
-        """Share of the target's variance explained in sample, shape (T,)."""
-        return self._r2(self.rss / self.sum_weights)
+        """Share of the deviance (squared error: of the target's variance) explained in sample, shape (S,)."""
+        return self._explained(self.deviance)
 
     @property
     def r2_cv(self) -> Array | None:
-        """Share explained in held-out rows (LOO, K-fold), shape (T,), or None for other rules."""
-        return None if self.cv_mse is None else self._r2(self.cv_mse)
+        """Share explained in held-out rows (LOO, K-fold), shape (S,), or None for other rules."""
+        return None if self.cv_deviance is None else self._explained(self.cv_deviance * self.sum_weights)
 
-    def _r2(self, mse: Array) -> Array:
-        variance = self.target_scales**2
+    def _explained(self, deviance: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(variance > 0, 1 - mse / variance, np.nan)
+            return np.where(self.null_deviance > 0, 1 - deviance / self.null_deviance, np.nan)
 
     def predict(self, data: Any) -> Array:
         """Predict b + Xθ for a table (encoded by name) or an array of shape (n, p).
@@ -276,6 +286,8 @@ class Fit:
         metadata["certificate"] = {
             name: _plain(value) for name, value in dataclasses.asdict(self.certificate).items()
         }
+        metadata["loss"] = loss_to_dict(self.loss)
+        metadata["classes"] = None if self.classes is None else list(self.classes)
         metadata["encoder"] = None if self.encoder is None else self.encoder.to_dict()
         return {name: np.asarray(a) for name, a in arrays.items() if a is not None}, metadata
 
@@ -299,6 +311,8 @@ class Fit:
                 **plain,
                 **{name: arrays.get(name) for name in _ARRAYS},  # type: ignore[arg-type]
                 path=path,
+                loss=loss_from_dict(metadata["loss"]),
+                classes=None if metadata["classes"] is None else tuple(metadata["classes"]),
                 certificate=Certificate(**certificate),
                 status=tuple(Status[name] for name in metadata["status"]),
                 encoder=encoder,

@@ -18,6 +18,7 @@ from elltwo.moments import Moments
 from elltwo.problem import Problem
 from elltwo.results import Certificate, Fit, Path
 from elltwo.selection import (
+    GCV,
     LOO,
     REML,
     Context,
@@ -32,7 +33,7 @@ from elltwo.selection import (
 )
 from elltwo.selection import refine as refine_alpha
 from elltwo.solvers.auto import escalate
-from elltwo.solvers.base import State, intercepts, targets_as_given
+from elltwo.solvers.base import Outcome, State, models, targets_as_given
 from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 
 Array = npt.NDArray[Any]
@@ -68,7 +69,7 @@ class _Choice:
     alpha: Array
     path: Path
     text: str
-    mse: Array | None
+    cv_deviance: Array | None
     notes: tuple[Status, ...]
 
 
@@ -92,6 +93,11 @@ class Run:
             raise InputError(f"alpha_scale must be 'sum' or 'mean'; got {self.alpha_scale!r}.{hint}")
         if not isinstance(self.tol, (int, float, np.number)) or not (np.isfinite(self.tol) and self.tol > 0):
             raise InputError(f"tol must be a positive number; got {self.tol!r}.")
+        if isinstance(self.rule, (GCV, REML)) and not self.problem.squared:
+            raise InputError(
+                f"'{self.rule.name}' is defined for squared error; for {self.problem.loss.name} loss "
+                "use 'loo' or 'kfold'."
+            )
 
     def fit(self, solver: Any, why: str, atoms: list[Any] | None = None) -> Fit:
         """Read the rows, choose alpha, refine, certify; switch to an orthogonal method where needed."""
@@ -101,9 +107,7 @@ class Run:
             solver, why = escalate(self.problem, solver, _condition(context.state, float(choice.alpha.min())))
             context = self._read(solver, None)
             choice = self._choose(context)
-        form = self.problem.form(context.statistic.x_scale)
-        optimum = Optimum(self.problem, context.statistic, context.state, form, choice.alpha)
-        return self._finish(optimum, choice, solver, why)
+        return self._finish(context, choice, solver, why)
 
     def context(self, solver: Any, why: str, atoms: list[Any] | None = None) -> tuple[Context, Any, str]:
         """Read the rows with a solver that keeps its digits at the smallest alpha to be tried."""
@@ -161,9 +165,9 @@ class Run:
 
     def _must_switch(self, state: State, alpha: float, *, chosen: bool = False) -> bool:
         """Return whether squaring the data costs too many digits at this alpha, and we may do otherwise."""
-        condition = _condition(state, alpha)
         if np.isinf(state.condition_limit) or self.solver is None:
             return False
+        condition = _condition(state, alpha)
         if self.solver != "auto":
             if (chosen or self.fixed is not None) and condition > state.condition_limit:
                 raise InputError(
@@ -200,13 +204,14 @@ class Run:
         )
         index = np.broadcast_to(chosen, (self.problem.source.n_targets,))
         path = self._path(context, grid, scores, index)
-        squared = isinstance(self.rule, (LOO, KFold)) and self.rule.scoring is None
-        mse = scores.value[index, np.arange(len(index))] if squared else None
+        held_out = isinstance(self.rule, (LOO, KFold)) and self.rule.scoring is None
+        each = np.arange(self.problem.n_scores)
+        deviance = scores.value[index[each], each] if held_out else None
         lowest = np.array([best_index(value[:, t], None, grid, False) for t in range(value.shape[1])])
         edge = self._edges(grid, lowest)
         if self.rule.one_se and len(grid) > 1 and np.any(grid[index] == grid.max()) and not edge:
             edge = (Status.ONE_SE_EDGE,)
-        return _Choice(grid[index], path, self._text(grid, edge), mse, edge)
+        return _Choice(grid[index], path, self._text(grid, edge), deviance, edge)
 
     def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
         """Return scores per choice to be made: (A, T) for an alpha per target, else their mean (A, 1)."""
@@ -242,8 +247,7 @@ class Run:
         state = context.state
 
         def solve(at: Array) -> tuple[Array, Array]:
-            coef = state.coef(at)
-            return self.problem.restore(coef, intercepts(context.statistic, coef, self.problem.fit_intercept))
+            return self.problem.restore(*models(state, at, self.problem.fit_intercept))
 
         size = len(alphas) * self.problem.source.n_features * self.problem.source.n_targets
         solved, later = (solve(alphas), None) if size <= KEPT_PATH else (None, solve)
@@ -272,34 +276,27 @@ class Run:
         text = f"{self.rule.describe()} over {len(grid)} alphas ({how}, {span}); {where}"
         return text + ("; largest alpha within one standard error of the best" if self.rule.one_se else "")
 
-    def _finish(self, optimum: Optimum, choice: _Choice, solver: Any, why: str) -> Fit:
-        problem, statistic = self.problem, optimum.statistic
-        condition = max(_sharp_condition(optimum, a) for a in np.unique(choice.alpha))
-        loss = ROUNDOFF * condition
-        gone = problem.source.n_rows == 0
-        few = statistic.rows * problem.source.n_features <= CHEAP_REREAD
-        on_rows = not gone and (problem.source.in_memory or few or loss > self.tol)
-        solution = refine(optimum, on_rows=on_rows, tol=self.tol)
-        digits = correct_digits(optimum, solution) if on_rows else float(np.clip(-np.log10(loss), 0.0, 15.9))
-        certificate = Certificate(
-            residual=solution.residual,
-            measured_on=solution.measured_on,
-            condition=float(np.sqrt(condition)),
-            digits=digits,
-            refinements=solution.refinements,
-        )
+    def _finish(self, context: Context, choice: _Choice, solver: Any, why: str) -> Fit:
+        problem, statistic, state = self.problem, context.statistic, context.state
+        outcome: Outcome
+        if hasattr(state, "outcome"):
+            outcome = state.outcome(choice.alpha)
+        else:
+            form = problem.form(statistic.x_scale)
+            outcome = self._refine(Optimum(problem, statistic, state, form, choice.alpha))
+        coef, intercept = outcome.coef, outcome.intercept
         source = problem.source
         target_means, target_scales = targets_as_given(problem, statistic)
         return Fit(
-            coef=solution.coef,
-            intercept=solution.intercept,
+            coef=coef,
+            intercept=intercept,
             alpha=choice.alpha,
-            df=optimum.state.df(choice.alpha),
+            df=np.broadcast_to(state.df(choice.alpha), choice.alpha.shape),
             rule="fixed" if self.rule is None else self.rule.name,
             rule_text=choice.text,
             path=choice.path,
-            certificate=certificate,
-            status=self._status(optimum, choice, certificate),
+            certificate=outcome.certificate,
+            status=self._status(context, choice, outcome),
             solver=solver.name,
             solver_reason=why,
             objective=problem.objective(),
@@ -316,22 +313,43 @@ class Run:
             target_scales=target_scales,
             standardize=hasattr(problem.penalty, "base"),
             fit_intercept=problem.fit_intercept,
-            rss=solution.rss,
-            cv_mse=choice.mse,
+            deviance=outcome.deviance,
+            null_deviance=outcome.null_deviance,
+            cv_deviance=choice.cv_deviance,
+            loss=problem.loss,
         )
 
-    def _status(self, optimum: Optimum, choice: _Choice, certificate: Certificate) -> tuple[Status, ...]:
-        notes = [*self.notes, *choice.notes]
-        constant = optimum.statistic.x_scale == 0
+    def _refine(self, optimum: Optimum) -> Outcome:
+        """Refine a closed form on the rows, or on the moments where reading the rows again would cost more."""
+        problem, statistic = self.problem, optimum.statistic
+        condition = max(_sharp_condition(optimum, a) for a in np.unique(optimum.alpha))
+        loss = ROUNDOFF * condition
+        gone = problem.source.n_rows == 0
+        few = statistic.rows * problem.source.n_features <= CHEAP_REREAD
+        on_rows = not gone and (problem.source.in_memory or few or loss > self.tol)
+        solution = refine(optimum, on_rows=on_rows, tol=self.tol)
+        digits = correct_digits(optimum, solution) if on_rows else float(np.clip(-np.log10(loss), 0.0, 15.9))
+        certificate = Certificate(
+            residual=solution.residual,
+            measured_on=solution.measured_on,
+            condition=float(np.sqrt(condition)),
+            digits=digits,
+            refinements=solution.refinements,
+        )
+        spread = targets_as_given(problem, statistic)[1] ** 2 * statistic.weight
+        return Outcome(solution.coef, solution.intercept, solution.rss, spread, certificate)
+
+    def _status(self, context: Context, choice: _Choice, outcome: Outcome) -> tuple[Status, ...]:
+        notes = [*self.notes, *choice.notes, *outcome.notes]
+        state, certificate = context.state, outcome.certificate
+        constant = context.statistic.x_scale == 0
         if self.problem.fit_intercept and constant.any():
             notes.append(Status.CONSTANT_COLUMNS)
-        short = np.any(choice.alpha == 0) and getattr(optimum.state, "rank", constant.size) < np.sum(
-            ~constant
-        )
-        if short or getattr(optimum.state, "unresolved", 0) > 0:
+        short = np.any(choice.alpha == 0) and getattr(state, "rank", constant.size) < np.sum(~constant)
+        if short or getattr(state, "unresolved", 0) > 0:
             notes.append(Status.RANK_DEFICIENT)
         lost = ROUNDOFF * certificate.condition**2 > PATH_LOSS
-        if self.solver == "auto" and lost and np.isinf(optimum.state.condition_limit):
+        if self.solver == "auto" and lost and np.isinf(state.condition_limit) and self.problem.squared:
             notes.append(Status.ORTHOGONAL)
         if certificate.digits < 6:
             notes.append(Status.LOST_DIGITS)

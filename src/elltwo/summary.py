@@ -138,9 +138,9 @@ def _target(fit: Fit, t: int) -> dict[str, Any]:
         "df": _number(fit.df[t]),
         "r2": _number(fit.r2[t]),
         "r2_cv": None if fit.r2_cv is None else _number(fit.r2_cv[t]),
-        "rss": _number(fit.rss[t]),
-        "cv_mse": None if fit.cv_mse is None else _number(fit.cv_mse[t]),
-        "residual_standard_error": None if saturated else _number(math.sqrt(fit.rss[t] / residual_df)),
+        "rss": _number(fit.deviance[t]),
+        "cv_mse": None if fit.cv_deviance is None else _number(fit.cv_deviance[t]),
+        "residual_standard_error": None if saturated else _number(math.sqrt(fit.deviance[t] / residual_df)),
         "residual_df": _number(max(residual_df, 0.0)),
         "intercept": _number(fit.intercept[t]),
         "coefficients": [

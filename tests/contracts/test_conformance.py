@@ -28,7 +28,7 @@ from elltwo.data.memory import MemorySource
 from elltwo.data.table import TableSource, open_table
 from elltwo.errors import InputError
 from elltwo.interfaces.sklearn import ESTIMATORS
-from elltwo.losses import LOSSES, Gaussian
+from elltwo.losses import LOSSES, Gaussian, Multinomial
 from elltwo.moments import gather
 from elltwo.penalties import PENALTIES, Diagonal, Identity, Matrix, QuadraticForm, Standardized
 from elltwo.selection import RULES
@@ -376,6 +376,47 @@ BAD_LOSSES: dict[str, tuple[dict[str, Any], str]] = {
         "finite",
     ),
     "no name": ({"name": ""}, "name"),
+    "unknown link": ({"link": "probit"}, "link is 'probit'"),
+    "coupled or not": ({"coupled": "yes"}, "coupled"),
+    "derivatives disagree": (
+        {"derivatives": lambda self, y, eta: (eta - y, 0.5 + 0 * eta)},
+        "curvature of derivatives",
+    ),
+    "derivatives in reverse": (
+        {"derivatives": lambda self, y, eta: (1 + 0 * eta, eta - y)},
+        "gradient of derivatives",
+    ),
+    "derivatives are views": (
+        {"derivatives": lambda self, y, eta: (eta - y, np.broadcast_to(1.0, eta.shape))},
+        "written to",
+    ),
+    "derivatives share": (
+        {
+            "value": lambda self, y, eta: np.exp(eta - y),
+            "gradient": lambda self, y, eta: np.exp(eta - y),
+            "curvature": lambda self, y, eta: np.exp(eta - y),
+            "derivatives": lambda self, y, eta: (np.exp(eta - y),) * 2,
+        },
+        "same memory",
+    ),
+    "does not broadcast": (
+        {"curvature": lambda self, y, eta: np.ones(np.shape(y))},
+        r"curvature of y \(m, 1, T\)",
+    ),
+    "mean without link": ({"mean": lambda self, eta: eta + 1}, "mean"),
+    "minimum elsewhere": (
+        {"mean": lambda self, eta: eta + 1, "link_of": lambda self, mu: mu - 1},
+        r"gradient at link_of\(y\)",
+    ),
+    "null elsewhere": ({"null": lambda self, mean_y: mean_y + 1}, "mean at null"),
+    "null without bounds": (
+        {"null": lambda self, mean_y: np.where(mean_y < 3.4, mean_y, np.inf)},
+        "null of the largest",
+    ),
+    "null of another shape": ({"null": lambda self, mean_y: np.asarray(mean_y).sum()[None, None]}, "null"),
+    "accepts NaN": ({"check": lambda self, y, target, start=0: None}, "accepts nan"),
+    "accepts nothing": ({"check": lambda self, y, target, start=0: refuse(1)}, "refuses all"),
+    "says no place": ({"check": lambda self, y, target, start=0: np.isfinite(y).all() or refuse(1)}, "name"),
 }
 
 
@@ -386,40 +427,54 @@ def test_bad_loss_is_found_out(name: str) -> None:
         check_loss(type("Bad", (Gaussian,), changes)())
 
 
-class Logistic:
-    """½·deviance of y ∈ {0, 1}: a loss whose smallest value is reached only at infinity."""
+class LogCosh:
+    """log cosh(y − η), between squared and absolute error: a loss that shares no code with the package."""
 
-    name = "logistic"
-
-    def value(self, y: Array, eta: Array) -> Array:
-        return np.logaddexp(0, eta) - y * eta
-
-    def gradient(self, y: Array, eta: Array) -> Array:
-        return 1 / (1 + np.exp(-eta)) - y
-
-    def curvature(self, y: Array, eta: Array) -> Array:
-        mean = 1 / (1 + np.exp(-eta))
-        return mean * (1 - mean)
-
-
-class Poisson:
-    """½·deviance of counts with η = log μ."""
-
-    name = "poisson"
+    name = "log-cosh"
+    link = "identity"
+    coupled = False
 
     def value(self, y: Array, eta: Array) -> Array:
-        return np.exp(eta) - y * eta - np.where(y > 0, y - y * np.log(np.where(y > 0, y, 1)), 0)
+        return np.logaddexp(eta - y, y - eta) - np.log(2)
 
     def gradient(self, y: Array, eta: Array) -> Array:
-        return np.exp(eta) - y
+        return np.tanh(eta - y)
 
     def curvature(self, y: Array, eta: Array) -> Array:
-        return np.exp(eta) + 0 * y
+        return 1 - np.tanh(eta - y) ** 2
+
+    def derivatives(self, y: Array, eta: Array) -> tuple[Array, Array]:
+        return self.gradient(y, eta), self.curvature(y, eta)
+
+    def mean(self, eta: Array) -> Array:
+        return eta
+
+    link_of = null = mean
+
+    def check(self, y: Array, target: str, start: int = 0) -> None:
+        if not np.isfinite(y).all():
+            row = start + int(np.argmin(np.isfinite(y))) + 1
+            raise InputError(f"target '{target}' is not finite in row {row}; log-cosh needs numbers.")
 
 
 def test_losses_of_others_pass() -> None:
-    check_loss(Logistic(), y=[0.0, 1.0])
-    check_loss(Poisson(), y=[0.0, 1.0, 4.0])
+    check_loss(LogCosh())
+    check_loss(LogCosh(), y=[0.0, 7.0], eta=[-1.0, 2.0, 6.0])
+
+
+class Mistaken(Multinomial):
+    """Softmax with the curvature of K separate logistic models with another mean."""
+
+    def curvature(self, y: Array, eta: Array) -> Array:
+        p = self.mean(eta) / 2
+        return p * (1 - p) + 0 * y
+
+
+def test_bad_coupled_loss_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="curvature at"):
+        check_loss(Mistaken())
+    with pytest.raises(AssertionError, match="2 axes"):
+        check_loss(Multinomial(), y=[0.0, 1.0])
 
 
 class Given:

@@ -29,12 +29,15 @@ class Block:
         Row weights; None means that every row has weight 1.
     start : int
         Position of the block's first row among the rows of the source.
+    offset : array, shape (m, T), float64, or None
+        Known part of η for each row and target.
     """
 
     X: Array
     y: Array
     weights: Array | None
     start: int
+    offset: Array | None = None
 
     @property
     def stop(self) -> int:

@@ -34,6 +34,8 @@ class MemorySource(BlockwiseSource):
         Names for messages and summaries; x0, x1, … and y otherwise.
     keys : array, shape (n,), optional
         Group or time value of each row.
+    offset : array, shape (n,) or (n, T), optional
+        Known part of η = b + Xθ + offset for each row.
 
     Raises
     ------
@@ -59,6 +61,7 @@ class MemorySource(BlockwiseSource):
         feature_names: Sequence[str] | None = None,
         target_names: Sequence[str] | None = None,
         keys: Any = None,
+        offset: Any = None,
     ) -> None:
         self.X: Any = X.tocsr() if sparse.issparse(X) else np.asarray(X)
         if self.X.ndim != 2:
@@ -89,6 +92,7 @@ class MemorySource(BlockwiseSource):
         default = ("y",) if T == 1 else tuple(f"y{t}" for t in range(T))
         self.target_names = tuple(target_names) if target_names is not None else default
         self._keys = None if keys is None else np.asarray(keys)
+        self._offset = None if offset is None else _check_offset(offset, self.y.shape)
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows: views of a float64 array, converted copies of anything else."""
@@ -98,7 +102,8 @@ class MemorySource(BlockwiseSource):
         for start in range(0, n, step):
             rows = slice(start, min(n, start + step))
             weights = None if self.weights is None else self.weights[rows]
-            yield Block(self.dense(rows), self.y[rows], weights, start)
+            offset = None if self._offset is None else self._offset[rows]
+            yield Block(self.dense(rows), self.y[rows], weights, start, offset)
 
     def dense(self, rows: Any) -> Array:
         """Return some rows (slice or indices) as float64, a view where possible."""
@@ -110,6 +115,21 @@ class MemorySource(BlockwiseSource):
     def keys(self) -> Array | None:
         """Return the group or time values given at construction."""
         return self._keys
+
+
+def _check_offset(offset: Any, shape: tuple[int, int]) -> Array:
+    """Return the offset as float64 (n, T); raise InputError if it cannot be used."""
+    values = np.asarray(offset)
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"offset has dtype {values.dtype}; it must hold numbers.")
+    values = values.astype(np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != shape[0] or values.shape[1] not in (1, shape[1]):
+        raise InputError(f"offset has shape {np.shape(offset)}; one number per row is needed: ({shape[0]},).")
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise InputError(f"offset is NaN or infinite in row {row + 1:,}; give finite numbers.")
+    return np.broadcast_to(values, shape)
 
 
 def check_weights(weights: Any, n: int) -> tuple[Array | None, bool]:

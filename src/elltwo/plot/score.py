@@ -200,4 +200,4 @@ def _score_name(fit: Fit) -> str:
 def _axis_name(fit: Fit) -> str:
     if fit.rule in SCORES:
         return SCORES[fit.rule]
-    return "score (smaller is better)" if fit.cv_mse is None else "mean squared error, held-out rows"
+    return "score (smaller is better)" if fit.cv_deviance is None else "mean squared error, held-out rows"

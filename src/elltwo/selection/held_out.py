@@ -21,12 +21,14 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class LOO:
-    """Exact leave-one-out: each row predicted by the model fitted on the others.
+    """Leave-one-out: each row predicted by the model fitted on the others; exact for squared error.
 
     score(α) = Σ wᵢ (eᵢ/(1 − hᵢ))² / Σ wᵢ with residuals eᵢ and leverages hᵢ of the one fit. The
     intercept is refitted without the row; the penalty matrix, and with it the scaling of
     standardised features, is held. Count weights leave out one observation of a row. Where a row
     determines a coefficient all by itself (1 − h near 0), about log₁₀ 1/(1 − h) digits are lost.
+    For other losses the deviance takes the place of the square, and the model without a row is reached by one
+    Newton step from the fit (approximate leave-one-out, ALO).
     Allen (1974), "The relationship between variable selection and data augmentation".
 
     Parameters
@@ -57,27 +59,25 @@ class LOO:
         """Need no folds."""
 
     def criterion(self, context: Context) -> Criterion:
-        """Return α ↦ mean squared leave-one-out error, one pass over the rows per call."""
+        """Return α ↦ mean leave-one-out deviance (squared error), one pass over the rows per call."""
         if self.scoring is not None:
             metric = as_metric(self.scoring)
-            return lambda alphas: Scores(_score_rows(metric, context, *held_out_errors(context, alphas)))
-        return lambda alphas: _loo_mse(context, alphas)
+            return lambda alphas: Scores(_score_rows(metric, context, alphas))
+        return lambda alphas: _loo_deviance(context, alphas)
 
     def describe(self) -> str:
         """Return the rule in words."""
         return "leave-one-out"
 
 
-def _loo_mse(context: Context, alphas: Array) -> Scores:
-    """Return the weighted mean of squared held-out errors and its standard error."""
-    shape = (len(alphas), context.problem.source.n_targets)
+def _loo_deviance(context: Context, alphas: Array) -> Scores:
+    """Return the weighted mean deviance (squared error) of the held-out rows and its standard error."""
+    shape = (len(alphas), context.problem.n_scores)
     first, second, cross = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     total, squares = 0.0, 0.0
     counts = context.problem.source.counts
     for part in context.state.influence(context.problem, alphas):
-        error = part.residual
-        error /= part.keep[:, :, None]
-        error *= error
+        error = part.deviance()
         w = part.weights
         w2 = w if counts else w * w
         flat = error.reshape(len(w), -1)
@@ -93,27 +93,31 @@ def _loo_mse(context: Context, alphas: Array) -> Scores:
     return Scores(mean, np.sqrt(variance) / total)
 
 
-def held_out_errors(context: Context, alphas: Array) -> tuple[Array, Array]:
-    """Return leave-one-out errors y − ŷ₋ᵢ, shape (n, A, T), and the row weights (n,)."""
+def held_out_errors(context: Context, alphas: Array) -> Array:
+    """Return leave-one-out errors y − ŷ₋ᵢ of squared error, shape (n, A, T)."""
     parts = list(context.state.influence(context.problem, alphas))
-    n = max(part.rows.stop for part in parts)
-    errors = np.empty((n, len(alphas), context.problem.source.n_targets))
-    weights = np.empty(n)
+    errors = np.empty((max(p.rows.stop for p in parts), len(alphas), context.problem.source.n_targets))
     for part in parts:
         errors[part.rows, :, part.targets] = part.residual / part.keep[:, :, None]
+    return errors
+
+
+def held_out_predictions(context: Context, alphas: Array) -> tuple[Array, Array, Array]:
+    """Return leave-one-out predictions on the scale of η, shape (n, A, T), targets (n, T) and weights (n,)."""
+    y = np.concatenate([block.y for block in context.problem.blocks()])
+    eta, weights = np.empty((len(y), len(alphas), y.shape[1])), np.empty(len(y))
+    for part in context.state.influence(context.problem, alphas):
+        targets = slice(None) if context.problem.loss.coupled else part.targets
+        eta[part.rows, :, targets] = part.prediction(y[part.rows, targets])
         weights[part.rows] = part.weights
-    return errors, weights
+    return eta, y, weights
 
 
-def _score_rows(metric: Metric, context: Context, errors: Array, weights: Array) -> Array:
-    """Return −metric for held-out errors (n, A, T), shape (A, T)."""
-    y = np.concatenate(list(context.problem.source.map(lambda block: block.y)))
-    return np.array(
-        [
-            [-metric(y[:, t], y[:, t] - errors[:, a, t], weights) for t in range(y.shape[1])]
-            for a in range(errors.shape[1])
-        ]
-    )
+def _score_rows(metric: Metric, context: Context, alphas: Array) -> Array:
+    """Return −metric of the leave-one-out predictions, shape (A, S)."""
+    eta, y, weights = held_out_predictions(context, alphas)
+    given = np.concatenate(list(context.problem.source.map(lambda block: block.y)))
+    return context.score(metric, given, eta + (given - y)[:, None, :], weights)
 
 
 #: What splitters do, in words.
@@ -164,9 +168,10 @@ class KFold:
         return plan_folds(self.cv, source)
 
     def criterion(self, context: Context) -> Criterion:
-        """Return α ↦ pooled mean squared error over the held-out rows."""
+        """Return α ↦ pooled mean deviance (squared error) over the held-out rows."""
         assert context.plan is not None
-        folds: list[_Fold] = []
+        trains: list[Any] = []
+        tests: list[tuple[Any, Any, Array]] = []
         for index, step in enumerate(context.plan.passes):
             atoms = context.atoms
             if index > 0 or not context.plan.shared:
@@ -177,11 +182,15 @@ class KFold:
                     trained = merge(atoms[i] for i in train)
                     if trained.weight == 0:
                         raise InputError(
-                            f"the training rows of fold {len(folds)} all have weight 0. "
+                            f"the training rows of fold {len(trains)} all have weight 0. "
                             "Use fewer folds, or shuffle the rows."
                         )
-                    folds.append(_Fold(context.train(trained), tested, step.labels, np.array(test)))
-        if self.scoring is None or self.scoring in ("neg_mean_squared_error", "r2"):
+                    trains.append(trained)
+                    tests.append((tested, step.labels, np.array(test)))
+        states = context.train_all(trains)
+        folds = [_Fold(state, *test) for state, test in zip(states, tests, strict=True)]
+        squares = context.problem.squared and self.scoring in ("neg_mean_squared_error", "r2")
+        if self.scoring is None or squares:
             return lambda alphas: _scores_from_sse(context, folds, alphas, self.scoring)
         metric = as_metric(self.scoring)
         return lambda alphas: _mean_metric(metric, context, folds, alphas)
@@ -259,18 +268,18 @@ def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array, o
 
 
 def _mean_metric(metric: Metric, context: Context, folds: list[_Fold], alphas: Array) -> Scores:
+    """Return minus the mean over folds of a metric on the held-out rows."""
     values = []
     for fold in folds:
         coef, intercept = context.problem.restore(*context.model(fold.state, alphas))
-        rows = [(b, fold.pick(b)) for b in context.problem.source.blocks()]
-        y = np.concatenate([b.y[c] for b, c in rows])
-        w = np.concatenate([np.ones(int(c.sum())) if b.weights is None else b.weights[c] for b, c in rows])
-        fitted = (
-            np.concatenate([np.einsum("ij,ajt->iat", b.X[c], coef, optimize=True) for b, c in rows])
-            + intercept
-        )
-        values.append(
-            [[-metric(y[:, t], fitted[:, a, t], w) for t in range(y.shape[1])] for a in range(len(alphas))]
-        )
+        parts = []
+        for block in context.problem.source.blocks():
+            chosen = fold.pick(block)
+            eta = np.einsum("ij,ajt->iat", block.X[chosen], coef, optimize=True) + intercept
+            if block.offset is not None:
+                eta += block.offset[chosen][:, None, :]
+            w = np.ones(len(eta)) if block.weights is None else block.weights[chosen]
+            parts.append((block.y[chosen], eta, w))
+        values.append(context.score(metric, *(np.concatenate(a) for a in zip(*parts, strict=True))))
     scores = np.array(values)
     return Scores(scores.mean(axis=0), _standard_error(scores))

@@ -75,19 +75,28 @@ class GCV(_SpectrumRule):
 
 
 class _Information(_SpectrumRule):
-    """n·log(2π·RSS/n) + n + price·(df + 2): df, the intercept and the error variance."""
+    """−2·log likelihood + price·(df + parameters besides the slopes), up to a constant of the data.
+
+    For squared error that is n·log(2π·RSS/n) + n + price·(df + 2): df, the intercept and the error variance.
+    For the other families see `elltwo.losses`: the deviance itself where nothing but the mean is unknown.
+    """
 
     def _price(self, n: float) -> float:
         raise NotImplementedError
 
     def criterion(self, context: Context) -> Criterion:
         """Return α ↦ the information criterion."""
+        loss = context.problem.loss
+        if not hasattr(loss, "minus_two_loglik"):
+            raise InputError(
+                f"'{self.name}' needs a likelihood, which {loss.name} loss has not; use 'loo' or 'kfold'."
+            )
 
         def score(alphas: Array) -> Scores:
-            rss, df, n = self._mse_and_dof(context, alphas)
+            deviance, df, n = self._mse_and_dof(context, alphas)
             with np.errstate(divide="ignore"):  # a perfect fit is infinitely good
-                likelihood = n * np.log(2 * np.pi * rss / n) + n
-            return Scores(likelihood + self._price(n) * (df + 1))
+                likelihood = loss.minus_two_loglik(deviance, n)
+            return Scores(likelihood + self._price(n) * (df + loss.dispersions))
 
         return score
 

@@ -10,6 +10,7 @@ from elltwo.errors import InputError, did_you_mean
 from elltwo.problem import Problem
 from elltwo.solvers.cholesky import CholeskySolver
 from elltwo.solvers.dual import DualSolver
+from elltwo.solvers.newton import NewtonSolver
 from elltwo.solvers.orthogonal import OrthogonalSolver
 from elltwo.solvers.spectral import SpectralSolver
 
@@ -36,6 +37,7 @@ class Look:
     p: int
     one_alpha: bool
     in_memory: bool
+    squared: bool = True
 
     @property
     def wide(self) -> bool:
@@ -62,6 +64,12 @@ class Choice:
 
 AUTO = (
     Choice(
+        "another loss than squared error",
+        lambda p: not p.squared,
+        NewtonSolver(),
+        "Newton's method on weighted moments, all alphas at once",
+    ),
+    Choice(
         "no more rows than features",
         lambda p: p.wide,
         DualSolver(),
@@ -87,7 +95,7 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
     """
     source = problem.source
     _check_memory(source.n_rows, source.n_features)
-    look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory)
+    look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory, problem.squared)
     if requested == "auto":
         choice = next(c for c in AUTO if c.applies(look))
         solver, why = choice.solver, choice.why

@@ -18,9 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF
+from elltwo.errors import Status
+from elltwo.losses import Loss
 from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
+from elltwo.results import Certificate
+
 
 Array = npt.NDArray[Any]
 
@@ -99,6 +103,70 @@ class Influence:
     keep: Array
     weights: Array
 
+    def deviance(self) -> Array:
+        """Return (y − ŷ₋ᵢ)², shape (m, A, t); overwrites `residual`."""
+        error = self.residual
+        error /= self.keep[:, :, None]
+        error *= error
+        return error
+
+    def prediction(self, y: Array) -> Array:
+        """Return ŷ₋ᵢ for the rows' targets y (m, t), shape (m, A, t)."""
+        return np.asarray(y[:, None, :] - self.residual / self.keep[:, :, None])
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a row's η would be without it, for some rows and every alpha.
+
+    Attributes
+    ----------
+    rows, targets : slice
+        Which rows of the source, and which scores: all targets, or the one score of classes.
+    weights : array, shape (m,)
+    y : array, shape (m, T)
+    eta : array, shape (m, A, T)
+        η₋ᵢ; NaN where the row alone determines a coefficient.
+    loss : Loss
+    """
+
+    rows: slice
+    targets: slice
+    weights: Array
+    y: Array
+    eta: Array
+    loss: Loss
+
+    def deviance(self) -> Array:
+        """Return dev(yᵢ, η₋ᵢ), shape (m, A, T), or (m, A, 1) for classes."""
+        value = 2 * self.loss.value(self.y[:, None, :], self.eta)
+        return np.asarray(value[:, :, None] if self.loss.coupled else value)
+
+    def prediction(self, y: Array) -> Array:  # noqa: ARG002
+        """Return η₋ᵢ."""
+        return self.eta
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The chosen model, as right as it can be made, and how right that is.
+
+    Attributes
+    ----------
+    coef, intercept : arrays, shapes (p, T) and (T,)
+    deviance, null_deviance : arrays, shape (S,)
+        Σ w·dev in sample of the model, and of the intercept alone.
+    certificate : Certificate
+    notes : tuple of Status
+    """
+
+    coef: Array
+    intercept: Array
+    deviance: Array
+    null_deviance: Array
+    certificate: Certificate
+    notes: tuple[Status, ...] = ()
+
 
 class State(Protocol):
     """The α-free work, done; everything here takes all alphas at once."""
@@ -141,8 +209,8 @@ class State(Protocol):
         """Return an estimate of κ̂², the condition number of G + αP."""
         ...
 
-    def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
-        """Yield residuals and leave-one-out divisors of all rows."""
+    def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence | HeldOut]:
+        """Yield what every row would be predicted without it."""
         ...
 
 
@@ -151,6 +219,15 @@ def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
     if not centre:
         return np.zeros((coef.shape[0], coef.shape[2]))
     return np.asarray(statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef))
+
+
+def models(state: State, alphas: Array, centre: bool) -> tuple[Array, Array]:
+    """Return θ (A, p, T) and b (A, T) of a state: its own b, or the one that squared error implies."""
+    if hasattr(state, "solved"):
+        solved: tuple[Array, Array] = state.solved(alphas)
+        return solved
+    coef = state.coef(alphas)
+    return coef, intercepts(state.statistic, coef, centre)
 
 
 def targets_as_given(problem: Problem, statistic: Statistic) -> tuple[Array, Array]:

@@ -132,6 +132,12 @@ class Spectral:
             own = float((penalised.max() + alpha) / smallest) if smallest > 0 else np.inf
         return max(own, self.free_condition)
 
+    def leverage(self, X: Array, alpha: float) -> Array:
+        """Return zᵀ(G + αP)⁻¹z for rows x (m, p), with 1/W for the intercept, shape (m,)."""
+        coordinates = (X - self.statistic.x_mean if self.centre else X) @ self.basis
+        share = 1.0 / self.statistic.weight if self.centre and self.statistic.weight > 0 else 0.0
+        return np.asarray((coordinates * coordinates) @ self._shrink(np.array([alpha]))[0] + share)
+
     def influence(self, problem: Problem, alphas: Array) -> Iterator[Influence]:
         """Yield residuals y − ŷ and 1 − h from one pass over the rows."""
         shrink = self._shrink(alphas)

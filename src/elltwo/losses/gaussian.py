@@ -1,4 +1,4 @@
-"""Losses: half the unit deviance as a function of η = b + Xθ, with gradient and curvature in η."""
+"""Squared error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from elltwo.losses.base import IdentityLink, floats
+
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(IdentityLink):
     """½·dev(y, η) = ½(y − η)², so that Σ wᵢ·½dev + (α/2)‖θ‖² is half of SSE + α‖θ‖².
 
     >>> loss = Gaussian()
@@ -21,19 +23,28 @@ class Gaussian:
     """
 
     name: ClassVar[str] = "gaussian"
+    dispersions: ClassVar[int] = 1
 
     def value(self, y: Array, eta: Array) -> Array:
         """Return ½(y − η)²."""
-        return 0.5 * (y - eta) ** 2
+        g = self.gradient(y, eta)
+        np.square(g, out=g)
+        g *= 0.5
+        return g
 
     def gradient(self, y: Array, eta: Array) -> Array:
         """Return d/dη = η − y."""
-        return eta - y
+        y, eta, shape = floats(y, eta)
+        return np.subtract(eta, y, out=np.empty(shape))
 
     def curvature(self, y: Array, eta: Array) -> Array:
         """Return d²/dη² = 1."""
         return np.ones(np.broadcast_shapes(np.shape(y), np.shape(eta)))
 
+    def derivatives(self, y: Array, eta: Array) -> tuple[Array, Array]:
+        """Return (η − y, 1)."""
+        return self.gradient(y, eta), self.curvature(y, eta)
 
-#: Every loss of the package.
-LOSSES = (Gaussian,)
+    def minus_two_loglik(self, deviance: Array, n: float) -> Array:
+        """Return n·log(2π·RSS/n) + n, the variance at its maximum likelihood."""
+        return np.asarray(n * np.log(2 * np.pi * deviance / n) + n)

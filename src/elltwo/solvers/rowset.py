@@ -1,0 +1,204 @@
+"""Rows as a statistic by name: which atoms of the rows belong to a training or a test set.
+
+A loss other than squared error has no moments that hold all there is to know, so a set of rows is a set of
+labels, and what a solver needs of the rows it reads in a pass. The moments come along for scales and starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.array import on_cores, own_threads
+from elltwo.data.base import Block
+from elltwo.moments import Moments, gather
+from elltwo.problem import Problem
+
+Array = npt.NDArray[Any]
+
+#: Elements of X and η together in a chunk of rows, so that both stay in a core's cache.
+CHUNK = 1 << 17
+#: Elements of X below which one core is enough.
+SMALL = 1 << 18
+#: Groups of chunks that are summed apart, whatever the number of cores, so that sums do not depend on it.
+GROUPS = 8
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows: features (m, p), targets (m, T), weights (m,), offset (m, T) or None, atoms (m,) or None."""
+
+    X: Array
+    y: Array
+    w: Array
+    offset: Array | None
+    label: Array | None
+    start: int
+
+    def eta(self, theta: Array, intercept: Array, target: Array) -> Array:
+        """Return b + Xθ + offset for columns θ (p, C) and b (C,) of these targets (C,), shape (m, C)."""
+        eta = self.X @ theta
+        eta += intercept
+        if self.offset is not None:
+            eta += self.offset[:, target]
+        return eta
+
+
+@dataclass(frozen=True, eq=False)
+class Book:
+    """Where the rows are, and which atom each belongs to.
+
+    Attributes
+    ----------
+    problem : Problem
+    labels : callable block -> int array (m,), or None
+        The atom of each row; None: all rows are atom 0.
+    n_atoms : int
+    """
+
+    problem: Problem
+    labels: Callable[[Any], Array] | None
+    n_atoms: int
+
+    def groups(self, width: int, rows: int | None = None) -> Iterator[list[list[Chunk]]]:
+        """Yield, block by block, groups of chunks of about CHUNK/width rows; a group is work for one core.
+
+        With `rows`, only every k-th chunk, so that about so many rows are seen if all rows are many more.
+        """
+        step = max(64, CHUNK // max(1, width))
+        n = self.problem.source.n_rows
+        every = 1 if rows is None or n is None else max(1, n // rows)
+        for block in self.problem.blocks():
+            label = None if self.labels is None else self.labels(block)
+            cuts = range(0, len(block.y), step)
+            chunks = [_cut(block, label, i, step) for i in cuts[:: min(every, max(1, len(cuts) // GROUPS))]]
+            size = -(-len(chunks) // GROUPS)
+            yield [chunks[i : i + size] for i in range(0, len(chunks), size)]
+
+    def cores(self) -> AbstractContextManager[None]:
+        """Return the context of a pass: on all cores, unless the rows are so few that one is done sooner."""
+        source = self.problem.source
+        small = source.n_rows is not None and source.n_rows * source.n_features < SMALL
+        return nullcontext() if small else own_threads()
+
+    def total(self, function: Callable[[list[Chunk]], Any], width: int) -> Any:
+        """Return the sum over all groups of `function(group)`, a tuple of arrays; groups run on all cores."""
+        total: list[Any] | None = None
+        with self.cores():
+            for groups in self.groups(width):
+                for part in on_cores(function, groups):
+                    if total is None:
+                        total = list(part)
+                    else:
+                        for kept, more in zip(total, part, strict=True):
+                            kept += more
+        return total
+
+
+def _cut(block: Block, label: Array | None, start: int, step: int) -> Chunk:
+    rows = slice(start, start + step)
+    y = block.y[rows]
+    w = np.ones(len(y)) if block.weights is None else block.weights[rows]
+    offset = None if block.offset is None else block.offset[rows]
+    own = None if label is None else label[rows]
+    return Chunk(block.X[rows], y, w, offset, own, block.start + start)
+
+
+@dataclass(frozen=True, eq=False)
+class RowSet:
+    """The rows of some atoms, with their moments."""
+
+    book: Book
+    atoms: tuple[int, ...]
+    moments: Moments
+
+    def merge(self, other: RowSet) -> RowSet:
+        """Return the rows of both."""
+        return RowSet(self.book, self.atoms + other.atoms, self.moments.merge(other.moments))
+
+    @property
+    def rows(self) -> int:
+        """Rows of positive weight."""
+        return self.moments.rows
+
+    @property
+    def observations(self) -> float:
+        """Σw for counts, else `rows`."""
+        return self.moments.observations
+
+    @property
+    def weight(self) -> float:
+        """Σw."""
+        return self.moments.weight
+
+    @property
+    def x_mean(self) -> Array:
+        """Weighted means of the features."""
+        return self.moments.x_mean
+
+    @property
+    def y_mean(self) -> Array:
+        """Weighted means of the targets."""
+        return self.moments.y_mean
+
+    @property
+    def x_scale(self) -> Array:
+        """Weighted population standard deviations of the features."""
+        return self.moments.x_scale
+
+    @property
+    def y_scale(self) -> Array:
+        """Weighted population standard deviations of the targets."""
+        return self.moments.y_scale
+
+    @property
+    def member(self) -> Array:
+        """Whether each atom belongs, shape (n_atoms + 1,); the last, label −1, belongs nowhere."""
+        inside = np.zeros(self.book.n_atoms + 1, dtype=bool)
+        inside[list(self.atoms)] = True
+        return inside
+
+    def sse(self, coef: Array, intercept: Array) -> Array:
+        """Return Σ w·dev(y, b + Xθ + o) over these rows for θ (A, p, T), b (A, T): (A, T), (A, 1) for classes."""
+        (A, p, T), loss = coef.shape, self.book.problem.loss
+        theta, b = coef.swapaxes(0, 1).reshape(p, A * T), intercept.reshape(A * T)
+        target = np.tile(np.arange(T), A)
+        member = self.member
+
+        def part(group: list[Chunk]) -> tuple[Array]:
+            total = np.zeros((A, self.book.problem.n_scores))
+            for chunk in group:
+                mine = self._own(chunk, member)
+                if mine is not None:
+                    eta = mine.eta(theta, b, target).reshape(-1, A, T)
+                    value = loss.value(mine.y[:, None, :], eta)
+                    value = value[:, :, None] if loss.coupled else value
+                    total += 2 * np.einsum("i,ias->as", mine.w, value)
+            return (total,)
+
+        found = self.book.total(part, p + A * T)
+        return np.asarray(found[0])
+
+    def _own(self, chunk: Chunk, member: Array) -> Chunk | None:
+        """Return the chunk's rows that belong to this set, None if there are none."""
+        if chunk.label is None:
+            return chunk
+        inside = member[chunk.label]
+        if not inside.any():
+            return None
+        if inside.all():
+            return chunk
+        offset = None if chunk.offset is None else chunk.offset[inside]
+        return Chunk(chunk.X[inside], chunk.y[inside], chunk.w[inside], offset, None, chunk.start)
+
+
+def gather_rowsets(problem: Problem, labels: Any = None, n_atoms: int = 1) -> list[RowSet]:
+    """Return the set of rows of each atom."""
+    book = Book(problem, labels, n_atoms)
+    found = gather(problem.blocks(), counts=problem.source.counts, labels=labels, n_atoms=n_atoms)
+    return [RowSet(book, (k,), moments) for k, moments in enumerate(found)]
