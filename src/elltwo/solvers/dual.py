@@ -9,9 +9,9 @@ the columns of U, and the basis B = P^{-½}Z̃ᵀU·g^{-½} takes any solution b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from elltwo.solvers.orthogonal import free_part
 from elltwo.solvers.spectral import Spectral
 
 Array = npt.NDArray[Any]
+AnyRows = TypeVar("AnyRows", bound="Rows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +37,11 @@ class Rows:
     w: Array
     counts: bool
     exact: bool = False
+    offset: Array | None = None
 
-    def merge(self, other: Rows) -> Rows:
+    def merge(self, other: Self) -> Self:
         """Return both sets of rows, one after the other."""
-        return Rows(
-            np.vstack([self.X, other.X]),
-            np.vstack([self.y, other.y]),
-            np.concatenate([self.w, other.w]),
-            self.counts,
-            self.exact,
-        )
+        return _joined([self, other])
 
     @property
     def rows(self) -> int:
@@ -109,15 +105,17 @@ def gather_rows(problem: Problem, exact: bool, labels: Any = None, n_atoms: int 
             chosen: Any = label == atom
             if chosen.all():
                 chosen = slice(None)  # a view: no copy of X
-            part.append(Rows(block.X[chosen], block.y[chosen], w[chosen], counts, exact))
+            offset = None if block.offset is None else block.offset[chosen]
+            part.append(Rows(block.X[chosen], block.y[chosen], w[chosen], counts, exact, offset))
     return [_joined(part) for part in parts if part]
 
 
-def _joined(parts: list[Rows]) -> Rows:
+def _joined(parts: list[AnyRows]) -> AnyRows:
     if len(parts) == 1:
         return parts[0]
     X, y, w = (np.concatenate(a) for a in zip(*((r.X, r.y, r.w) for r in parts), strict=True))
-    return Rows(X, y, w, parts[0].counts, parts[0].exact)
+    offset = None if parts[0].offset is None else np.concatenate([r.offset for r in parts])
+    return replace(parts[0], X=X, y=y, w=w, offset=offset)
 
 
 @dataclass(frozen=True, eq=False)

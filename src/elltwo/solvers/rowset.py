@@ -86,11 +86,14 @@ class Book:
         small = source.n_rows is not None and source.n_rows * source.n_features < SMALL
         return nullcontext() if small else own_threads()
 
-    def total(self, function: Callable[[list[Chunk]], Any], width: int) -> Any:
-        """Return the sum over all groups of `function(group)`, a tuple of arrays; groups run on all cores."""
+    def total(self, function: Callable[[list[Chunk]], Any], width: int, rows: int | None = None) -> Any:
+        """Return the sum over all groups of `function(group)`, a tuple of arrays; groups run on all cores.
+
+        With `rows`, over a sample of about so many rows.
+        """
         total: list[Any] | None = None
         with self.cores():
-            for groups in self.groups(width):
+            for groups in self.groups(width, rows):
                 for part in on_cores(function, groups):
                     if total is None:
                         total = list(part)

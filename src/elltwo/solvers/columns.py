@@ -1,0 +1,103 @@
+"""Models to be solved together, one per column of a matrix, and the pass that measures their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.penalties import QuadraticForm
+from elltwo.solvers.rowset import Book, Chunk
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Models to be solved, one per column: α, target, and which atoms each is trained on.
+
+    Attributes
+    ----------
+    alpha, target : arrays, shape (C,)
+    member : array of bool, shape (n_atoms + 1, C)
+    weight : array, shape (C,)
+        Σw of the training rows.
+    forms : sequence of QuadraticForm, one per column
+    size : array, shape (p + 1, C)
+        What a relative gradient is relative to: ‖z_j‖·‖ℓ'‖ at the null model, and √W·‖ℓ'‖ for b.
+    mean : array, shape (p, C)
+        Means of the features in the training rows.
+    group : int
+        Columns that are one model: the classes of a coupled loss, else 1. They follow each other.
+    """
+
+    alpha: Array
+    target: Array
+    member: Array
+    weight: Array
+    forms: Sequence[QuadraticForm]
+    size: Array
+    mean: Array
+    group: int = 1
+
+    def of(self, models: Array) -> Array:
+        """Return the columns of these models."""
+        return np.asarray((models[:, None] * self.group + np.arange(self.group)).reshape(-1))
+
+    def take(self, which: Array) -> Columns:
+        """Return some of the columns."""
+        return Columns(
+            self.alpha[which],
+            self.target[which],
+            self.member[:, which],
+            self.weight[which],
+            [self.forms[c] for c in which],
+            self.size[:, which],
+            self.mean[:, which],
+            self.group,
+        )
+
+    def pull(self, theta: Array) -> Array:
+        """Return αPθ for each column, shape (p, C)."""
+        result = np.empty_like(theta)
+        for form, inside in _by_form(self.forms):
+            result[:, inside] = self.alpha[inside] * form.apply(theta[:, inside])
+        return result
+
+
+def _by_form(forms: Sequence[QuadraticForm]) -> list[tuple[QuadraticForm, Array]]:
+    """Return each distinct form with the columns that it belongs to."""
+    distinct = {id(form): form for form in forms}
+    ids = np.array([id(form) for form in forms])
+    return [(form, np.flatnonzero(ids == key)) for key, form in distinct.items()]
+
+
+def gradients(book: Book, columns: Columns, theta: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Return Σ wℓ'x (p, C), Σ wℓ' (C,) and Σ wℓ'² (C,) over each column's training rows, in one pass."""
+    loss, C = book.problem.loss, len(columns.alpha)
+    one_target = book.problem.source.n_targets == 1
+    everyone = bool(columns.member[:-1].all())
+
+    def part(group: list[Chunk]) -> tuple[Array, Array, Array]:
+        g, gb, squares = np.zeros((len(theta), C)), np.zeros(C), np.zeros(C)
+        for chunk in group:
+            eta = chunk.eta(theta, b, columns.target)
+            if loss.coupled:
+                classes = eta.reshape(len(eta), -1, columns.group)
+                slope = loss.gradient(chunk.y[:, None, :], classes).reshape(eta.shape)
+            else:
+                slope = loss.gradient(chunk.y if one_target else chunk.y[:, columns.target], eta)
+            weighted = slope * chunk.w[:, None]
+            if not everyone:
+                assert chunk.label is not None
+                weighted *= columns.member[chunk.label]
+            g += chunk.X.T @ weighted
+            gb += weighted.sum(axis=0)
+            squares += np.einsum("ic,ic->c", weighted, slope)
+        return g, gb, squares
+
+    g, gb, squares = book.total(part, len(theta) + C)
+    return g, gb, squares

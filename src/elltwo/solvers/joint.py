@@ -1,0 +1,147 @@
+"""Training sets that are solved together, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.moments import Moments
+from elltwo.penalties import QuadraticForm
+from elltwo.solvers.columns import Columns, gradients
+from elltwo.solvers.curvature import MANY_ALPHAS, Curved, Quadratic, quadratics
+from elltwo.solvers.descent import solve
+from elltwo.solvers.rowset import RowSet
+
+Array = npt.NDArray[Any]
+
+#: Relative gradient at which the models of a path count as solved.
+PATH_TOL = 1e-9
+
+
+class Joint:
+    """Training sets that are solved together: what has been solved is kept, and near solutions start the next.
+
+    Parameters
+    ----------
+    sets : sequence of RowSet
+        Training sets of the same book.
+    forms : sequence of QuadraticForm
+        The penalty of each, for the scales of its own columns.
+    centre : bool
+    start : NewtonState, optional
+        The state of all rows; its solutions are where those of the training sets begin.
+    """
+
+    def __init__(
+        self, sets: Sequence[RowSet], forms: Sequence[QuadraticForm], centre: bool, start: Any = None
+    ) -> None:
+        self.sets, self.forms, self.centre, self.start = sets, forms, centre, start
+        self.book = sets[0].book
+        self.quadratics: dict[tuple[int, float], list[Quadratic]] = {}
+        self.known: dict[float, tuple[Array, Array, Array, Array]] = {}
+        self.p, self.T = len(sets[0].x_mean), len(sets[0].y_mean)
+        self.group = self.T if self.book.problem.loss.coupled else 1
+        self.passes = 0
+
+    def null(self) -> Array:
+        """Return b of the model without features for each set and target, shape (K, T)."""
+        loss = self.book.problem.loss
+        if not self.centre:
+            return np.zeros((len(self.sets), self.T))
+        return np.stack([np.broadcast_to(loss.null(s.y_mean), (self.T,)) for s in self.sets])
+
+    def columns(self, alphas: Array, sizes: Array | None = None) -> Columns:
+        """Return the models of all sets, alphas and targets, in this order."""
+        K, A, T = len(self.sets), len(alphas), self.T
+        k = np.repeat(np.arange(K), A * T)
+        size = self.sizes if sizes is None else sizes
+        return Columns(
+            alpha=np.tile(np.repeat(alphas, T), K),
+            target=np.tile(np.arange(T), K * A),
+            member=np.stack([s.member for s in self.sets], axis=1)[:, k],
+            weight=np.array([s.weight for s in self.sets])[k],
+            forms=[self.forms[i] for i in k],
+            size=size[:, k * T + np.tile(np.arange(T), K * A)],
+            mean=np.stack([s.x_mean for s in self.sets], axis=1)[:, k],
+            group=self.group,
+        )
+
+    @cached_property
+    def sizes(self) -> Array:
+        """What gradients are relative to, shape (p + 1, K·T): see `Columns`."""
+        K, T = len(self.sets), self.T
+        columns = self.columns(np.zeros(1), np.ones((self.p + 1, K * T)))
+        _, _, squares = gradients(self.book, columns, np.zeros((self.p, K * T)), self.null().reshape(-1))
+        spread = np.stack([_spread(s.moments, self.centre) for s in self.sets], axis=1)
+        root = np.sqrt(np.array([s.weight for s in self.sets]))
+        each = np.vstack([root * spread, root])
+        return np.repeat(each, T, axis=1) * np.sqrt(squares)
+
+    @cached_property
+    def first(self) -> list[Quadratic]:
+        """The quadratic models at the null models, for each set and model at an alpha."""
+        if self.group > 1:
+            columns = self.columns(np.zeros(1))
+            b = self.null().reshape(-1)
+            return quadratics(self.book, columns, np.zeros((self.p, len(b))), b, self.centre, sample=True)
+        return [
+            Curved.of(null, self.forms[k], self.centre, s.weight, MANY_ALPHAS)
+            for k, s in enumerate(self.sets)
+            for null in self.null_moments(k)
+        ]
+
+    def null_moments(self, k: int) -> list[Moments]:
+        """Return the moments of a set under a mean curvature at the null model, one for each target."""
+        loss, s = self.book.problem.loss, self.sets[k]
+        curvature = np.broadcast_to(loss.curvature(s.y_mean, self.null()[k]), (self.T,))
+        flat = [float(c) if c > 0 else 1.0 for c in curvature]
+        return [replace(s.moments, gram=c * s.moments.gram, weight=c * s.weight) for c in flat]
+
+    def solve(self, alphas: Array, tol: float = PATH_TOL) -> None:
+        """Solve at these alphas, all sets together, unless they are known."""
+        new = np.array([a for a in dict.fromkeys(alphas.tolist()) if a not in self.known])
+        if len(new) == 0:
+            return
+        K, T = len(self.sets), self.T
+        theta, b, first = self._start(new)
+        columns = self.columns(new)
+        found = solve(self.book, columns, theta, b, first, centre=self.centre, tol=tol)
+        self.passes += found.passes
+        shape = (K, len(new), T)
+        theta, b = found.theta.reshape(self.p, *shape), found.b.reshape(shape)
+        relative = found.relative.reshape(K, len(new), -1)
+        last = np.empty(len(found.models), dtype=object)
+        last[:] = found.models
+        last = last.reshape(relative.shape)
+        for i, alpha in enumerate(new):
+            self.known[float(alpha)] = (theta[:, :, i], b[:, i], relative[:, i], last[:, i])
+
+    def _start(self, alphas: Array) -> tuple[Array, Array, list[Quadratic]]:
+        """Return where to begin: the solution of all rows, or at the nearest known alpha, or the null model."""
+        K, T = len(self.sets), self.T
+        per = T // self.group
+        if self.start is not None:
+            self.start.joint.solve(alphas)
+        known = self.known if self.start is None else self.start.joint.known
+        if not known:
+            b = np.repeat(self.null()[:, None], len(alphas), axis=1)
+            first = [self.first[k * per + t] for k in range(K) for _ in alphas for t in range(per)]
+            return np.zeros((self.p, b.size)), b.reshape(-1), first
+        keys = np.array(list(known))
+        logs = np.log(np.maximum(keys, np.finfo(float).tiny))
+        nearest = [np.argmin(np.abs(logs - np.log(max(a, np.finfo(float).tiny)))) for a in alphas]
+        near = [known[float(keys[i])] for i in nearest]
+        theta = np.stack([np.broadcast_to(t, (self.p, K, T)) for t, *_ in near], axis=2).reshape(self.p, -1)
+        b = np.stack([np.broadcast_to(b, (K, T)) for _, b, *_ in near], axis=1).reshape(-1)
+        models = np.stack([np.broadcast_to(m, (K, per)) for *_, m in near], axis=1).reshape(-1)
+        return theta, b, list(models)
+
+
+def _spread(moments: Moments, centre: bool) -> Array:
+    """Return the root mean square of the columns, about their means with an intercept."""
+    return moments.x_scale if centre else np.sqrt(moments.x_scale**2 + moments.x_mean**2)
