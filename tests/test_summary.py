@@ -106,7 +106,7 @@ def test_a_saturated_model_has_no_residual_standard_error():
 
 def test_what_does_not_exist_is_none_and_never_nan():
     constant = make_fit(
-        target_scales=np.zeros(1), certificate=Certificate(math.nan, "moments", math.inf, 0.0, 0)
+        null_deviance=np.zeros(1), certificate=Certificate(math.nan, "moments", math.inf, 0.0, 0)
     )
     facts = json.loads(json.dumps(as_dict(constant), allow_nan=False))
     assert facts["targets"][0]["r2"] is None

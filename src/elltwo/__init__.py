@@ -14,7 +14,20 @@ _HOMES = {
     "elltwo.conventions": ("convert",),
     "elltwo.errors": ("ElltwoError", "InputError", "MissingPackageError", "ModelFileError", "Status"),
     "elltwo.fitting": ("fit", "load"),
-    "elltwo.interfaces.sklearn": ("Ridge", "RidgeCV"),
+    "elltwo.interfaces.sklearn": (
+        "GLM",
+        "ElasticNet",
+        "KernelRidge",
+        "Lasso",
+        "LinearSVC",
+        "LinearSVR",
+        "LogisticRegression",
+        "RandomFeatures",
+        "Ridge",
+        "RidgeCV",
+        "RidgeClassifier",
+    ),
+    "elltwo.inference": ("Inference", "infer"),
     "elltwo.results": ("Certificate", "Fit", "Path"),
     "elltwo.selection": ("AIC", "BIC", "GCV", "LOO", "REML", "KFold"),
 }
@@ -26,7 +39,20 @@ if TYPE_CHECKING:
     from elltwo.conventions import convert
     from elltwo.errors import ElltwoError, InputError, MissingPackageError, ModelFileError, Status
     from elltwo.fitting import fit, load
-    from elltwo.interfaces.sklearn import Ridge, RidgeCV
+    from elltwo.inference import Inference, infer
+    from elltwo.interfaces.sklearn import (
+        GLM,
+        ElasticNet,
+        KernelRidge,
+        Lasso,
+        LinearSVC,
+        LinearSVR,
+        LogisticRegression,
+        RandomFeatures,
+        Ridge,
+        RidgeClassifier,
+        RidgeCV,
+    )
     from elltwo.results import Certificate, Fit, Path
     from elltwo.selection import AIC, BIC, GCV, LOO, REML, KFold
 

@@ -116,6 +116,7 @@ def measure(optimum: Optimum, coef: Array, intercept: Array) -> Measured:
     for block in problem.source.blocks():
         for part in _cached_slices(block.X):
             X, y = block.X[part], block.y[part]
+            y = y if block.offset is None else y - block.offset[part]
             w = None if block.weights is None else block.weights[part]
             if extended:
                 gx, g1, r = _products_extended(X, y, w, coef, intercept, optimum.x_mean)
@@ -139,7 +140,7 @@ def measure_moments(optimum: Optimum, coef: Array, intercept: Array) -> Measured
     coef, intercept = optimum.problem.reduce(coef, intercept)
     gram, cross, _ = moments.about(optimum.problem.fit_intercept)
     gradient = cross - gram @ coef - optimum.alpha * optimum.form.apply(coef)
-    return Measured(gradient, np.zeros_like(intercept), moments.sse(coef[None], intercept[None])[0])
+    return Measured(gradient, np.zeros_like(intercept), moments.deviance(coef[None], intercept[None])[0])
 
 
 def _cached_slices(X: Array) -> Iterator[slice]:
@@ -289,7 +290,8 @@ def _sample(problem: Problem, rows: int) -> tuple[Array, Array, Array | None, fl
     step = max(1, len(block.y) // most)
     w = None if block.weights is None else block.weights[::step]
     X = block.X[::step]
-    return X, block.y[::step], w, float(np.sqrt(max(1.0, rows / len(X))))
+    y = block.y if block.offset is None else block.y - block.offset
+    return X, y[::step], w, float(np.sqrt(max(1.0, rows / len(X))))
 
 
 def _rounding(values: Array) -> Array:

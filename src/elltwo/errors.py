@@ -64,8 +64,12 @@ class Status(Enum):
         "Raise alpha, or penalise every feature, so that a unique optimum exists."
     )
     SEPARATED = (
-        "The features part the classes without an error, so without a penalty the coefficients grow for ever; "
-        "these are where the growth no longer changes the fit. Choose alpha > 0 (for example by 'loo')."
+        "The features part the classes without an error, so without a penalty the coefficients grow for "
+        "ever; these are where the growth no longer changes the fit. Choose alpha > 0 (for example by 'loo')."
+    )
+    ESTIMATED_DF = (
+        "The effective degrees of freedom are estimated with random probes: with so many sparse features "
+        "their exact value would cost far more than the fit."
     )
     MOMENTS_ONLY = (
         "The optimality residual was measured on the accumulated moments, "

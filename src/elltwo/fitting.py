@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from elltwo.data.base import Source
+from elltwo.data.classes import ClassTarget
 from elltwo.data.encode import Encoder, choose_features
-from elltwo.data.table import TableSource, open_table
+from elltwo.data.offsets import OffsetEncoder, Offsets, encoder_from_dict
+from elltwo.data.reading import ArrowTable
+from elltwo.data.table import Table, TableSource, open_table
 from elltwo.engine import fit_moments, fit_source
-from elltwo.errors import InputError, did_you_mean
+from elltwo.errors import InputError
 from elltwo.folds import DealtFolds, TimeFolds
 from elltwo.modelfile import read
+from elltwo.models import (
+    FAMILIES,
+    MODELS,
+    Found,
+    Wanted,
+    check_offsets,
+    check_scoring,
+    look,
+    loss_of,
+    named_family,
+    named_model,
+    refuse_empty,
+    weighted,
+)
+from elltwo.quality import measure
 from elltwo.results import Fit
 from elltwo.selection import KFold, as_rule
 
-__all__ = ["FAMILIES", "fit", "fit_moments", "fit_source", "load"]
+__all__ = ["FAMILIES", "MODELS", "fit", "fit_moments", "fit_source", "load"]
 
-#: Families that `fit` can fit.
-FAMILIES = ("gaussian",)
+Array = npt.NDArray[Any]
+
+
+#: A table is kept in memory up to so many bytes for losses whose optimum takes many passes over the rows.
+KEPT_BYTES = 1 << 28
 
 
 def fit(
@@ -28,13 +53,22 @@ def fit(
     features: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
     weights: str | None = None,
-    family: str = "gaussian",
+    family: str | None = None,
+    model: str = "ridge",
+    power: float | None = None,
+    dispersion: float | None = None,
+    epsilon: float | None = None,
+    offset: str | None = None,
+    exposure: str | None = None,
+    class_weight: str | Mapping[Any, float] | None = None,
+    positive: Any = None,
     select: Any = None,
     alpha: Any = None,
     folds: int | None = None,
     group: str | None = None,
     time: str | None = None,
     one_se: bool = False,
+    scoring: Any = None,
     alpha_per_target: bool = False,
     standardize: bool = True,
     missing: str = "error",
@@ -44,35 +78,64 @@ def fit(
     seed: int = 0,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Fit:
-    """Fit a tuned, certified ridge model to a table.
+    """Fit a tuned, certified L2-regularised model to a table.
 
-    Minimises Σ wᵢ(yᵢ − b − xᵢᵀθ)² + α·θᵀPθ with P = diag(sⱼ²) if `standardize`, else the identity.
-    The table is read block by block and never loaded as a whole.
+    Minimises Σ wᵢ·dev(yᵢ, ηᵢ) + α·θᵀPθ with η = b + Xθ + offset, and P = diag(sⱼ²) if `standardize`, else the
+    identity. dev is the unit deviance of the family, for "gaussian" the squared error.
+    The table is read block by block, and kept in memory only if it is small (256 MB) and the family's optimum
+    takes many passes, as that of every family but "gaussian" does.
 
     Parameters
     ----------
     data : path, glob, DataFrame, DuckDB relation, database file, SQL query or Source
         CSV, Parquet, JSON lines; pandas, Polars, Arrow.
     target : str or sequence of str
-        Column(s) to predict.
+        Column(s) to predict. For the families of classes it holds labels: text, booleans, whole numbers or
+        dates.
     features, drop : sequences of str, optional
         Columns to use (default: all that have no other role), and columns to leave out.
     weights : str, optional
         Column of row weights: an integer column is counts, any other number type is precisions.
-    family : {"gaussian"}
-        Distribution of the target.
+    family : str, optional
+        Distribution of the target: "gaussian" (the default), "binomial" (two labels, or proportions),
+        "multinomial" (labels), "poisson", "gamma", "tweedie", "negative-binomial", or "huber" for outliers.
+        "auto" takes "binomial" for two labels (text, booleans, 0 and 1), "multinomial" for more than two
+        texts, and else "gaussian"; the summary says what it took, and why.
+    model : {"ridge", "svm"}
+        "svm" is the support vector machine with squared loss. Its family is "binomial", "multinomial" (one
+        class against the rest), "gaussian", or "auto", which is its default.
+    power : float, optional
+        Of "tweedie": the variance is μ^power, 1 ≤ power ≤ 2 (default 1.5).
+    dispersion : float, optional
+        Of "negative-binomial": the variance is μ + dispersion·μ² (default 1).
+    epsilon : float, optional
+        Of "huber" and "svm" of numbers, in units of the target: from which error on it counts in proportion
+        (huber), up to which it counts nothing (svm). It has to be given.
+    offset : str, optional
+        Column that is added to η; it must be there at prediction too.
+    exposure : str, optional
+        Column whose logarithm is added to η, so that rates are modelled; for families with the log link.
+    class_weight : "balanced" or mapping, optional
+        Factor for the weights of the rows of each label; "balanced" gives every class the same weight in all.
+        Weights are then precisions.
+    positive : label, optional
+        Of "binomial": the label that is the event; otherwise the second of the sorted two.
     select : str or rule, optional
         How alpha is chosen: "loo" (the default), "gcv", "kfold", "reml", "aic", "bic", or a rule object.
     alpha : float, optional
         Use this alpha (sum scale) instead of choosing one.
     folds : int, optional
-        Number of folds of "kfold" (5 unless given); implies select="kfold".
+        Number of folds of "kfold" (5 unless given); implies select="kfold". Classes are spread evenly over
+        them.
     group : str, optional
         Column whose equal values stay in the same fold; implies select="kfold".
     time : str, optional
         Column to order rows by; each fold is predicted from its past only. Implies select="kfold".
     one_se : bool
         Take the largest alpha within one standard error of the best (LOO and K-fold).
+    scoring : str or callable, optional
+        What "loo" and "kfold" score held-out rows by, larger is better ("roc_auc", "accuracy", …; see
+        `elltwo.KFold`); the deviance if None.
     alpha_per_target : bool
         Choose an alpha for each target; otherwise one that minimises the mean of their scores.
     standardize : bool
@@ -104,10 +167,12 @@ def fit(
     >>> fitted = elltwo.fit(table, "y")
     >>> fitted.predict({"x": [6.0]}).round(1)
     array([12.])
+
+    >>> table = {"x": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "paid": ["no", "no", "yes", "no", "yes", "yes"]}
+    >>> fitted = elltwo.fit(table, "paid", family="binomial", alpha=1.0)
+    >>> fitted.classes, fitted.predict({"x": [0.0, 9.0]}), fitted.predict_proba({"x": [3.5]}).round(2)
+    (('no', 'yes'), array(['no', 'yes'], dtype='<U3'), array([[0.5, 0.5]]))
     """
-    if family not in FAMILIES:
-        hint = did_you_mean(family, FAMILIES)
-        raise InputError(f"family '{family}' is not available.{hint} Available: {', '.join(FAMILIES)}.")
     for name, flag in (
         ("one_se", one_se),
         ("standardize", standardize),
@@ -115,7 +180,15 @@ def fit(
     ):
         if not isinstance(flag, bool):
             raise InputError(f"{name} must be True or False; got {flag!r}.")
-    rule = _rule(select, alpha, folds, group, time, one_se, seed)
+    wanted = Wanted(
+        model=named_model(model),
+        family=named_family(family, model),
+        parameters={"power": power, "dispersion": dispersion, "epsilon": epsilon},
+        class_weight=class_weight,
+        positive=positive,
+        offsets=Offsets(offset, exposure),
+    )
+    rule = _rule(select, alpha, folds, group, time, one_se, seed, scoring)
     options: dict[str, Any] = {
         "alpha_per_target": alpha_per_target,
         "standardize": standardize,
@@ -123,34 +196,111 @@ def fit(
         "tol": tol,
     }
     if isinstance(data, Source):
-        _refuse_table_options(target=target, features=features, drop=drop, weights=weights, sql=sql)
-        return _checked(fit_source(data, rule, **options))
+        _refuse_table_options(
+            target=target, features=features, drop=drop, weights=weights, sql=sql, offset=offset,
+            exposure=exposure, class_weight=class_weight, positive=positive,
+        )  # fmt: skip
+        if wanted.family == "auto":
+            raise InputError("family='auto' looks at a column, and a Source holds numbers. Name the family.")
+        found = Found(wanted.family, "")
+        loss = loss_of(wanted, found, data.target_names)
+        check_scoring(scoring, loss)
+        return _checked(wanted.fit(data, rule, loss, options), None, None)
     if target is None:
         raise InputError("target is missing: name the column to predict.")
     table = open_table(data, sql=sql)
     key = group if group is not None else time
-    columns = choose_features(table, target=target, features=features, drop=drop, weights=weights, key=key)
+    columns = _features(table, target, features, drop, weights, key, wanted.offsets)
+    found = look(table, [target] if isinstance(target, str) else list(target), wanted)
     encoder = Encoder.fit(table, columns, missing=missing, weights=weights)
-    source = TableSource(table, encoder, target, weights=weights, key=key, progress=progress)
-    return _checked(fit_source(source, rule, **options)).with_encoder(encoder, source.rows_dropped)
+    loss = loss_of(wanted, found, [target] if isinstance(target, str) else target)
+    check_offsets(wanted.offsets, loss, found)
+    check_scoring(scoring, loss)
+    if loss.name != "gaussian":
+        named = [target] if isinstance(target, str) else target
+        others = [name for name in (weights, key) if name is not None]
+        table = _kept(table, [*columns, *named, *wanted.offsets.columns, *others])
+
+    def source_of(classes: ClassTarget | None) -> TableSource:
+        return TableSource(
+            table,
+            encoder,
+            target,
+            weights=weights,
+            key=key,
+            classes=classes,
+            offsets=wanted.offsets,
+            check=None if loss.name == "gaussian" else loss.check,
+            progress=progress,
+        )
+
+    classes = found.classes
+    source = source_of(classes)
+    if classes is not None:
+        if class_weight is not None:
+            classes = weighted(found, classes, class_weight, source, free=missing == "error")
+            source = source_of(classes)
+        rule = _spread(rule, source, classes, seed)
+    fitted = _checked(wanted.fit(source, rule, loss, options), source, classes)
+    if wanted.offsets.columns:
+        encoder = OffsetEncoder.of(encoder, wanted.offsets)
+    fitted = fitted.with_encoder(encoder, source.rows_dropped)
+    return _with_quality(
+        fitted, source, found.reason and f"{found.family}, because {found.reason}", classes, scoring
+    )
+
+
+# ------------------------------------------------------------------------------------ offsets and features
+
+
+def _features(
+    table: Any, target: Any, features: Any, drop: Any, weights: str | None, key: str | None, offsets: Offsets
+) -> tuple[str, ...]:
+    """Return the columns to use as features; those of the offset are none."""
+    for role, name in offsets.to_dict().items():
+        if not isinstance(name, str):
+            raise InputError(f"{role} must be the name of a column; got {name!r}.")
+        table.require([name], f"{role} column")
+        others = [target] if isinstance(target, str) else target
+        named = [features] if isinstance(features, str) else features or ()
+        for what, taken in (("the target", others), ("the weights", [weights]), ("a feature", named)):
+            if name in taken:
+                raise InputError(
+                    f"Column '{name}' is the {role}, so it cannot be {what} too. Leave it out of one."
+                )
+    dropped = [drop] if isinstance(drop, str) else drop
+    if offsets.columns:
+        dropped = list(dict.fromkeys([*(dropped or ()), *offsets.columns]))
+    return choose_features(table, target=target, features=features, drop=dropped, weights=weights, key=key)
+
+
+# ------------------------------------------------------------------------------------ rules and folds
 
 
 def _rule(
-    select: Any, alpha: Any, folds: int | None, group: str | None, time: str | None, one_se: bool, seed: int
+    select: Any,
+    alpha: Any,
+    folds: int | None,
+    group: str | None,
+    time: str | None,
+    one_se: bool,
+    seed: int,
+    scoring: Any,
 ) -> Any:
     """Return the rule, or the number alpha, that these arguments ask for; refuse those that contradict."""
     asks_folds = {"folds": folds, "group": group, "time": time}
     given = [name for name, value in asks_folds.items() if value is not None]
+    scored = [] if scoring is None else ["scoring"]
     if alpha is not None:
-        if select is not None or given or one_se:
-            other = "select" if select is not None else (given or ["one_se"])[0]
+        if select is not None or given or one_se or scored:
+            other = "select" if select is not None else [*given, *scored, "one_se"][0]
             raise InputError(
                 f"alpha fixes the penalty, so {other} has nothing to choose. Give one of the two."
             )
         return alpha
     if select is not None and not isinstance(select, str):
-        if given or one_se:
-            raise InputError(f"{(given or ['one_se'])[0]} belongs in the rule object given as select.")
+        if given or one_se or scored:
+            raise InputError(f"{[*given, *scored, 'one_se'][0]} belongs in the rule object given as select.")
         return select
     name = select or ("kfold" if given else "loo")
     if given and name != "kfold":
@@ -158,12 +308,14 @@ def _rule(
     if name == "kfold":
         if group is not None and time is not None:
             raise InputError("group and time cannot be combined. Give one of the two.")
-        return KFold(cv=_splitter(5 if folds is None else folds, group, time, seed), one_se=one_se)
+        cv = _splitter(5 if folds is None else folds, group, time, seed)
+        return KFold(cv=cv, one_se=one_se, scoring=scoring)
     rule = as_rule(name)
-    if one_se:
+    if one_se or scored:
         if name != "loo":
-            raise InputError(f"one_se needs a standard error, which '{name}' has not. Use 'loo' or 'kfold'.")
-        return type(rule)(one_se=True)  # type: ignore[call-arg]
+            what = "one_se needs a standard error" if one_se else "scoring needs held-out rows"
+            raise InputError(f"{what}, which '{name}' has not. Use 'loo' or 'kfold'.")
+        return type(rule)(one_se=one_se, scoring=scoring)  # type: ignore[call-arg]
     return rule
 
 
@@ -178,6 +330,106 @@ def _splitter(folds: int, group: str | None, time: str | None, seed: int) -> Any
     return TimeFolds(folds) if time is not None else DealtFolds(folds, seed)
 
 
+@dataclass(frozen=True)
+class StratifiedFolds(DealtFolds):
+    """Deal the rows of each class to k folds, as `DealtFolds` deals all, so that folds share every class.
+
+    Attributes
+    ----------
+    fold : array of int, shape (n,)
+        The fold of every row.
+    """
+
+    fold: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, codes: Array, n_splits: int, seed: int) -> StratifiedFolds:
+        """Return the folds of rows of these classes (n,)."""
+        fold = np.empty(len(codes), dtype=np.int64)
+        for c in np.unique(codes):
+            rows = np.flatnonzero(codes == c)
+            # Another seed for each class, lest the odd rows of small classes all go to the same folds.
+            fold[rows] = DealtFolds(n_splits, seed + int(c)).deal(0, len(rows))
+        return cls(n_splits, seed, fold)
+
+    def deal(self, start: int, stop: int) -> Array:
+        """Return the fold of rows start … stop − 1."""
+        return self.fold[start:stop]
+
+
+def _spread(rule: Any, source: TableSource, target: ClassTarget, seed: int) -> Any:
+    """Return the rule with folds that every class takes part in; refuse where some training set lacks one."""
+    if not isinstance(rule, KFold):
+        return rule
+    codes = np.concatenate([target.codes(block.y) for block in source.blocks()])
+    classes, column = target.classes, target.column
+    if type(rule.cv) is DealtFolds:
+        rows = np.bincount(codes, minlength=len(classes))
+        if (rows == 1).any():
+            label = classes[int(np.argmax(rows == 1))]
+            raise InputError(
+                f"The label {label!r} of target '{column}' has one row, so the fold that holds it would be "
+                "predicted by a model that never saw it. Use select='loo' (--select loo), or leave out or "
+                "group rare labels with a query (--sql, sql=)."
+            )
+        return replace(rule, cv=StratifiedFolds.of(codes, rule.cv.n_splits, seed))
+    if hasattr(rule.cv, "split"):
+        try:
+            splits = list(rule.cv.split(np.zeros((len(codes), 1)), codes, source.keys()))
+        except ValueError:
+            return rule  # what is wrong is said where the folds are made
+        for k, (train, _) in enumerate(splits):
+            if len(lacking := np.setdiff1d(np.arange(len(classes)), codes[train])):
+                raise InputError(
+                    f"The training rows of fold {k + 1} have no row of the label {classes[lacking[0]]!r} of "
+                    f"target '{column}', so their model could not predict it. Use fewer folds, another "
+                    "column for --group or --time, or select='loo' (--select loo)."
+                )
+    return rule
+
+
+# ------------------------------------------------------------------------------------ what comes out
+
+
+def _with_quality(
+    fitted: Fit, source: TableSource, reason: str, target: ClassTarget | None, scoring: Any
+) -> Fit:
+    """Return the fit with its classes, and with what is known about the target and its predictions."""
+    facts: dict[str, Any] = {}
+    if reason:
+        facts["family_reason"] = reason
+    if scoring is not None:
+        facts["scoring"] = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "a function")
+    if target is not None:
+        fitted = replace(fitted, classes=target.classes)
+        facts["target"] = target.column
+        if target.weights is not None:
+            facts["class_weights"] = list(target.weights)
+        facts |= measure(fitted, source, target, source.class_rows)
+    return replace(fitted, quality=facts or None)
+
+
+def _kept(table: Table, columns: Sequence[str]) -> Table:
+    """Return the columns of a table in memory if they are few bytes, else the table."""
+    import pyarrow as pa
+
+    columns = list(dict.fromkeys(columns))
+    schema = pa.schema([table.schema.field(name) for name in columns])
+    if table.in_memory:
+        return table
+    batches, size = [], 0
+    for batch in table.batches(columns):
+        size += batch.nbytes
+        if size > KEPT_BYTES or not batch.schema.equals(schema):
+            return table
+        batches.append(batch)
+    if not size:
+        return table
+    kept = ArrowTable(table.name, pa.Table.from_batches(batches, schema))
+    kept.inferred = table.inferred
+    return kept
+
+
 def _refuse_table_options(**options: Any) -> None:
     for name, value in options.items():
         if value is not None:
@@ -186,8 +438,12 @@ def _refuse_table_options(**options: Any) -> None:
             )
 
 
-def _checked(fitted: Fit) -> Fit:
+def _checked(fitted: Fit, source: TableSource | None, target: ClassTarget | None) -> Fit:
     """Refuse a model of a target that does not vary."""
+    if target is not None:
+        assert source is not None
+        refuse_empty(source.class_rows, target)
+        return fitted
     for name, scale, mean in zip(fitted.target_names, fitted.target_scales, fitted.target_means, strict=True):
         if scale == 0:
             raise InputError(
@@ -207,4 +463,4 @@ def load(path: Any) -> Fit:
     """
     arrays, metadata = read(path)
     state = metadata.get("encoder")
-    return Fit.from_state(arrays, metadata, None if state is None else Encoder.from_dict(state))
+    return Fit.from_state(arrays, metadata, None if state is None else encoder_from_dict(state))

@@ -157,7 +157,7 @@ class Moments:
         W, mx, my = self.weight, self.x_mean, self.y_mean
         return self.gram + W * np.outer(mx, mx), self.cross + W * np.outer(mx, my), self.yy + W * my * my
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
+    def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ (yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T), without the rows.
 
         With d = ȳ − b − x̄ᵀθ: SSE = yy − 2θᵀcross + θᵀ gram θ + W d².

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from elltwo.data.base import Block, Source
 from elltwo.errors import InputError
-from elltwo.losses import Gaussian, Loss
+from elltwo.losses import FAMILIES, Gaussian, Loss
 from elltwo.penalties import Diagonal, Identity, Penalty, QuadraticForm, Standardized
 
 Array = npt.NDArray[Any]
@@ -70,7 +70,7 @@ class Problem:
         return np.asarray(first.mean(axis=0))
 
     def blocks(self) -> Iterator[Block]:
-        """Iterate over the rows with (X − origin)θ₀ as part of the offset, so that the rest shrinks towards 0.
+        """Iterate over the rows, (X − origin)θ₀ part of the offset, so that the rest shrinks towards 0.
 
         For squared error an offset o means that y − o is fitted, and y − o is what the block then holds.
         """
@@ -123,7 +123,8 @@ class Problem:
         else:
             kind = "multipliers" if isinstance(shape, Diagonal) else "matrix"
             term = f"the penalty {kind}'s quadratic form in the {what}"
-        errors = "sum of squared errors" if self.squared else f"{self.loss.name} deviance"
+        kind = "deviance" if self.loss.name in FAMILIES else "loss"
+        errors = "sum of squared errors" if self.squared else f"{self.loss.name} {kind}"
         errors = f"weighted {errors}" if self.source.weighted else errors
         rest = "intercept not penalised" if self.fit_intercept else "no intercept"
         return f"{errors} + alpha * {term}; {rest}"

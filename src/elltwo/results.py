@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.errors import InputError, ModelFileError, Status
+from elltwo.errors import InputError, ModelFileError, Status, did_you_mean, name_some
 from elltwo.losses import loss_from_dict, loss_to_dict
 
 Array = npt.NDArray[Any]
@@ -132,8 +132,21 @@ _ARRAYS = (
 )  # fmt: skip
 _PLAIN = (
     "rule", "rule_text", "solver", "solver_reason", "objective", "n_rows", "rows_dropped", "n_observations",
-    "sum_weights", "weights", "feature_names", "target_names", "standardize", "fit_intercept",
+    "sum_weights", "weights", "feature_names", "target_names", "standardize", "fit_intercept", "model",
 )  # fmt: skip
+
+
+#: Kinds of prediction.
+KINDS = ("response", "probability", "link")
+
+
+def _squeezed(values: Array) -> Array:
+    """Return shape (n,) for one target."""
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def _one_type(classes: tuple[Any, ...]) -> bool:
+    return len({type(label) for label in classes}) == 1
 
 
 def _plain(value: Any) -> Any:
@@ -180,18 +193,23 @@ class Fit:
     target_means, target_scales : array, shape (T,)
     standardize, fit_intercept : bool
     deviance : array, shape (S,)
-        Σ w·dev in sample, for squared error the weighted residual sum of squares. S is the number of targets, or
-        1 where the targets are classes.
+        Σ w·dev in sample, for squared error the weighted residual sum of squares. S is the number of
+        targets, or 1 where the targets are classes.
     null_deviance : array, shape (S,)
         The same of the model without features.
     cv_deviance : array, shape (S,), or None
         Weighted mean deviance (squared error) of held-out rows at alpha (LOO and K-fold only).
     loss : Loss
         Half the unit deviance that was minimised.
+    model : str
+        The kind of model in words, by its penalty.
     classes : tuple or None
         Labels of the classes, for a model that tells classes apart.
     encoder : TableEncoder or None
         Turns tables into features; None for a model fitted on arrays.
+    quality : mapping or None
+        What a fit of a table found out about the target and, for classes, about its predictions of the
+        training rows, as plain JSON values: see `elltwo.quality`. None where there is nothing to say.
     """
 
     coef: Array
@@ -223,8 +241,10 @@ class Fit:
     null_deviance: Array
     cv_deviance: Array | None
     loss: Any
+    model: str = "Ridge (L2)"
     classes: tuple[Any, ...] | None = None
     encoder: TableEncoder | None = None
+    quality: Mapping[str, Any] | None = None
 
     @property
     def lambda_(self) -> Array:
@@ -245,21 +265,95 @@ class Fit:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.null_deviance > 0, 1 - deviance / self.null_deviance, np.nan)
 
-    def predict(self, data: Any) -> Array:
-        """Predict b + Xθ for a table (encoded by name) or an array of shape (n, p).
+    def predict(self, data: Any, kind: str = "response", *, offset: Any = None) -> Array:
+        """Predict a table (encoded by name) or an array of shape (n, p).
 
-        Returns shape (n,) for one target, (n, T) otherwise.
+        Parameters
+        ----------
+        data : table or array
+            New rows. A model with an offset or exposure column finds it in the table.
+        kind : {"response", "probability", "link"}
+            "response": what the target column would hold: the label of the most probable class, or the
+            expected value (for a log link e^η). "probability": of each class, shape (n, K), in the order of
+            `classes`. "link": the linear predictor η = b + Xθ + offset.
+        offset : array, shape (n,) or (n, T), optional
+            Known part of η, for a model that was fitted on arrays.
+
+        Returns
+        -------
+        array
+            Shape (n,) for one target or classes, (n, T) otherwise; (n, K) for "probability". A row that
+            lacks a value is NaN where the encoder lets it pass, and None where labels are asked for.
+
+        Raises
+        ------
+        InputError
+            If the data do not fit the model, or it has no probabilities.
         """
-        X = data if self.encoder is None else self.encoder.transform(data)
-        eta = self.decision(X)
-        return eta[:, 0] if eta.shape[1] == 1 else eta
+        X, known = data, offset
+        if self.encoder is not None:
+            both = getattr(self.encoder, "transform_with_offset", None)
+            if both is not None and offset is not None:
+                raise InputError("offset is read from the table by this model. Leave offset= out.")
+            X, known = (self.encoder.transform(data), offset) if both is None else both(data)
+        return self.predictions(self.decision(X, offset=known), kind)
 
-    def decision(self, X: Any) -> Array:
-        """Return b + Xθ, shape (n, T), for encoded features X of shape (n, p), dense or sparse."""
+    def predict_proba(self, data: Any, *, offset: Any = None) -> Array:
+        """Return the probability of each class, shape (n, K): `predict` of the kind "probability"."""
+        return self.predict(data, "probability", offset=offset)
+
+    def predictions(self, eta: Array, kind: str = "response") -> Array:
+        """Return what `predict` returns for linear predictors η of shape (n, T)."""
+        if kind not in KINDS:
+            raise InputError(
+                f"kind={kind!r} is not known.{did_you_mean(str(kind), KINDS)} Use one of {name_some(KINDS)}."
+            )
+        if kind == "probability":
+            return self._probabilities(eta)
+        if kind == "link":
+            return _squeezed(eta)
+        if self.classes is None:
+            return _squeezed(eta if self.loss.link == "identity" else self.loss.mean(eta))
+        best = (eta[:, 0] > 0).astype(np.intp) if eta.shape[1] == 1 else eta.argmax(axis=1)
+        missing = np.isnan(eta).any(axis=1)
+        labels: Array = np.empty(len(self.classes), dtype=object)
+        labels[:] = self.classes
+        chosen: Array = labels[best]
+        if missing.any():
+            chosen[missing] = None
+            return chosen
+        return np.array(self.classes)[best] if _one_type(self.classes) else chosen
+
+    def _probabilities(self, eta: Array) -> Array:
+        if self.classes is None:
+            raise InputError(
+                f"This {self.loss.name} model tells no classes apart, so it has no probabilities of them. "
+                "Use kind='response' for the expected value."
+            )
+        if self.loss.link not in ("logit", "softmax"):
+            raise InputError(
+                f"The {self.loss.name} loss gives margins, not probabilities. Use kind='link' for the "
+                "margins, or fit with family='binomial' or 'multinomial' and model='ridge'."
+            )
+        if eta.shape[1] > 1:
+            return np.asarray(self.loss.mean(eta))
+        return np.concatenate([self.loss.mean(-eta), self.loss.mean(eta)], axis=1)
+
+    def decision(self, X: Any, *, offset: Any = None) -> Array:
+        """Return η = b + Xθ + offset, shape (n, T), for features X of shape (n, p), dense or sparse."""
         p = self.coef.shape[0]
         if getattr(X, "ndim", 2) != 2 or np.shape(X)[1] != p:
             raise InputError(f"X has shape {np.shape(X)}; this model needs (n, {p}): one column per feature.")
-        return np.asarray(X @ self.coef) + self.intercept
+        eta = np.asarray(X @ self.coef) + self.intercept
+        if offset is None:
+            return eta
+        known = np.asarray(offset, dtype=np.float64)
+        known = known[:, None] if known.ndim == 1 else known
+        if known.ndim != 2 or known.shape[0] != len(eta) or known.shape[1] not in (1, eta.shape[1]):
+            raise InputError(
+                f"offset has shape {np.shape(offset)}; one number per row is needed: ({len(eta)},)."
+            )
+        return np.asarray(eta + known)
 
     def with_encoder(self, encoder: TableEncoder, rows_dropped: int) -> Self:
         """Return the same fit that also knows how to encode tables."""
@@ -288,6 +382,7 @@ class Fit:
         }
         metadata["loss"] = loss_to_dict(self.loss)
         metadata["classes"] = None if self.classes is None else list(self.classes)
+        metadata["quality"] = None if self.quality is None else dict(self.quality)
         metadata["encoder"] = None if self.encoder is None else self.encoder.to_dict()
         return {name: np.asarray(a) for name, a in arrays.items() if a is not None}, metadata
 
@@ -316,6 +411,7 @@ class Fit:
                 certificate=Certificate(**certificate),
                 status=tuple(Status[name] for name in metadata["status"]),
                 encoder=encoder,
+                quality=metadata["quality"],
             )
             p, T = len(fit.feature_names), len(fit.target_names)
             if fit.coef.shape != (p, T) or fit.intercept.shape != (T,):

@@ -33,7 +33,7 @@ from elltwo.selection import (
 )
 from elltwo.selection import refine as refine_alpha
 from elltwo.solvers.auto import escalate
-from elltwo.solvers.base import Outcome, State, models, targets_as_given
+from elltwo.solvers.base import Outcome, State, df_at, models, targets_as_given
 from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 
 Array = npt.NDArray[Any]
@@ -63,7 +63,7 @@ LARGEST = 1e150
 
 
 @dataclass(frozen=True)
-class _Choice:
+class Choice:
     """The alpha of each target, and the path it was chosen from."""
 
     alpha: Array
@@ -102,12 +102,12 @@ class Run:
     def fit(self, solver: Any, why: str, atoms: list[Any] | None = None) -> Fit:
         """Read the rows, choose alpha, refine, certify; switch to an orthogonal method where needed."""
         context, solver, why = self.context(solver, why, atoms)
-        choice = self._choose(context)
+        choice = self.choose(context)
         if self._must_switch(context.state, float(choice.alpha.min()), chosen=True):
             solver, why = escalate(self.problem, solver, _condition(context.state, float(choice.alpha.min())))
             context = self._read(solver, None)
-            choice = self._choose(context)
-        return self._finish(context, choice, solver, why)
+            choice = self.choose(context)
+        return self.finish(context, choice, solver, why)
 
     def context(self, solver: Any, why: str, atoms: list[Any] | None = None) -> tuple[Context, Any, str]:
         """Read the rows with a solver that keeps its digits at the smallest alpha to be tried."""
@@ -156,7 +156,7 @@ class Run:
         assert self.rule is not None
         if self.rule.alphas is not None:
             return check_alphas(self.rule.alphas, positive=isinstance(self.rule, REML)) * self._scale(context)
-        return spectrum_grid(context.state)
+        return context.state.grid() if hasattr(context.state, "grid") else spectrum_grid(context.state)
 
     def _smallest_alpha(self, context: Context) -> float:
         if self.fixed is not None:
@@ -183,17 +183,19 @@ class Run:
         cheap = state.statistic.rows * float(self.problem.source.n_features) ** 2 <= CHEAP_WORK
         return ROUNDOFF * condition > (CHEAP_LOSS if cheap else PATH_LOSS)
 
-    def _choose(self, context: Context) -> _Choice:
+    def choose(self, context: Context) -> Choice:
+        """Return the alpha of each target and the path it was chosen from."""
         if self.rule is None:
             assert self.fixed is not None
             alpha = self.fixed * self._scale(context)
             unique, index = np.unique(alpha, return_inverse=True)
             path = self._path(context, unique, None, index)
-            return _Choice(alpha, path, "given", None, ())
+            return Choice(alpha, path, "given", None, ())
         grid = self._grid(context)
         criterion = self.rule.criterion(context)
         scores = criterion(grid)
-        if self.rule.alphas is None and not self.rule.one_se:
+        smooth = not hasattr(context.state, "grid")  # with an L1 part, scores have kinks between the alphas
+        if self.rule.alphas is None and not self.rule.one_se and smooth:
             grid, scores = self._refined(grid, scores, criterion)
         value, se = self._pooled(scores)
         chosen = np.array(
@@ -211,7 +213,7 @@ class Run:
         edge = self._edges(grid, lowest)
         if self.rule.one_se and len(grid) > 1 and np.any(grid[index] == grid.max()) and not edge:
             edge = (Status.ONE_SE_EDGE,)
-        return _Choice(grid[index], path, self._text(grid, edge), deviance, edge)
+        return Choice(grid[index], path, self._text(grid, edge), deviance, edge)
 
     def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
         """Return scores per choice to be made: (A, T) for an alpha per target, else their mean (A, 1)."""
@@ -276,11 +278,12 @@ class Run:
         text = f"{self.rule.describe()} over {len(grid)} alphas ({how}, {span}); {where}"
         return text + ("; largest alpha within one standard error of the best" if self.rule.one_se else "")
 
-    def _finish(self, context: Context, choice: _Choice, solver: Any, why: str) -> Fit:
+    def finish(self, context: Context, choice: Choice, solver: Any, why: str) -> Fit:
+        """Return the fit at the chosen alphas, refined and certified."""
         problem, statistic, state = self.problem, context.statistic, context.state
         outcome: Outcome
         if hasattr(state, "outcome"):
-            outcome = state.outcome(choice.alpha)
+            outcome = state.outcome(choice.alpha, self.tol)
         else:
             form = problem.form(statistic.x_scale)
             outcome = self._refine(Optimum(problem, statistic, state, form, choice.alpha))
@@ -291,7 +294,7 @@ class Run:
             coef=coef,
             intercept=intercept,
             alpha=choice.alpha,
-            df=np.broadcast_to(state.df(choice.alpha), choice.alpha.shape),
+            df=df_at(state, choice.alpha),
             rule="fixed" if self.rule is None else self.rule.name,
             rule_text=choice.text,
             path=choice.path,
@@ -320,7 +323,7 @@ class Run:
         )
 
     def _refine(self, optimum: Optimum) -> Outcome:
-        """Refine a closed form on the rows, or on the moments where reading the rows again would cost more."""
+        """Refine a closed form on the rows, or on the moments where reading rows again would cost more."""
         problem, statistic = self.problem, optimum.statistic
         condition = max(_sharp_condition(optimum, a) for a in np.unique(optimum.alpha))
         loss = ROUNDOFF * condition
@@ -339,7 +342,7 @@ class Run:
         spread = targets_as_given(problem, statistic)[1] ** 2 * statistic.weight
         return Outcome(solution.coef, solution.intercept, solution.rss, spread, certificate)
 
-    def _status(self, context: Context, choice: _Choice, outcome: Outcome) -> tuple[Status, ...]:
+    def _status(self, context: Context, choice: Choice, outcome: Outcome) -> tuple[Status, ...]:
         notes = [*self.notes, *choice.notes, *outcome.notes]
         state, certificate = context.state, outcome.certificate
         constant = context.statistic.x_scale == 0

@@ -92,7 +92,7 @@ class MemorySource(BlockwiseSource):
         default = ("y",) if T == 1 else tuple(f"y{t}" for t in range(T))
         self.target_names = tuple(target_names) if target_names is not None else default
         self._keys = None if keys is None else np.asarray(keys)
-        self._offset = None if offset is None else _check_offset(offset, self.y.shape)
+        self.given_offset = None if offset is None else _check_offset(offset, self.y.shape)
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows: views of a float64 array, converted copies of anything else."""
@@ -102,8 +102,12 @@ class MemorySource(BlockwiseSource):
         for start in range(0, n, step):
             rows = slice(start, min(n, start + step))
             weights = None if self.weights is None else self.weights[rows]
-            offset = None if self._offset is None else self._offset[rows]
+            offset = None if self.given_offset is None else self.given_offset[rows]
             yield Block(self.dense(rows), self.y[rows], weights, start, offset)
+
+    def row_blocks(self) -> Iterator[Block]:
+        """Iterate over targets and weights alone, in one block, with X as it is: nothing becomes dense."""
+        yield Block(self.X, self.y, self.weights, 0, self.given_offset)
 
     def dense(self, rows: Any) -> Array:
         """Return some rows (slice or indices) as float64, a view where possible."""

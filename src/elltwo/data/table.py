@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from elltwo.data.base import Block, BlockwiseSource
 from elltwo.data.checks import all_finite, census, good_weights, refused, refused_weights
+from elltwo.data.classes import ClassTarget
 from elltwo.data.columns import kind_of, numbers, text_codes
 from elltwo.data.encode import Encoder, Writer, block_rows, number_writer
+from elltwo.data.offsets import Offsets
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table, no_rows
 from elltwo.errors import InputError
@@ -22,6 +24,10 @@ __all__ = ["Table", "TableSource", "open_table"]
 
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int | None], None]
+# Refuses targets (m,) of a name whose first row has so many before it.
+Check = Callable[[Array, str, int], None]
+#: A target that every loss accepts; stands in for missing ones while the others are looked at.
+HARMLESS = 1.0
 
 
 class TableSource(BlockwiseSource):
@@ -43,6 +49,12 @@ class TableSource(BlockwiseSource):
         three observations. Others are precisions: each row is one observation.
     key : str, optional
         Group or time column, for `keys`.
+    classes : ClassTarget, optional
+        How the one target, which then holds labels, becomes numbers: T = 1, or one column per class.
+    offsets : Offsets, optional
+        Columns that are a known part of η.
+    check : callable (y (m,), name, rows before), optional
+        Raises InputError on a value that is no target of the loss; called for every target and block.
     progress : callable, optional
         Called during a pass with the number of rows read so far and their total, or None.
 
@@ -52,6 +64,8 @@ class TableSource(BlockwiseSource):
         Rows that the policy left out, known after a pass over `blocks`.
     n_rows : int or None
         Rows that are left; known from the start if the table knows them and none can be left out.
+    class_rows : array of int, shape (K,)
+        Rows of each class, known after a pass; empty without classes.
 
     Raises
     ------
@@ -75,11 +89,21 @@ class TableSource(BlockwiseSource):
         *,
         weights: str | None = None,
         key: str | None = None,
+        classes: ClassTarget | None = None,
+        offsets: Offsets | None = None,
+        check: Check | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.target_names = (target,) if isinstance(target, str) else tuple(target)
+        self._targets = (target,) if isinstance(target, str) else tuple(target)
         table.require(encoder.column_names, "feature")
-        _require_numbers(table, self.target_names, "target")
+        if classes is None:
+            self.target_names = self._targets
+            _require_numbers(table, self._targets, "target")
+        else:
+            self.target_names = classes.target_names
+            table.require(self._targets, "target")
+        self._offsets = Offsets() if offsets is None else offsets
+        self._offsets.require(table)
         if weights is not None:
             _require_numbers(table, [weights], "weights column")
         if key is not None:
@@ -89,65 +113,92 @@ class TableSource(BlockwiseSource):
         self.feature_names = encoder.feature_names
         self.n_features = len(self.feature_names)
         self.n_targets = len(self.target_names)
+        class_weights = classes is not None and classes.weights is not None
         self.n_rows = table.n_rows if encoder.missing == "error" else None
         self.in_memory = table.in_memory
-        self.counts = weights is not None and _is_whole(table, weights)
-        self.weighted = weights is not None
+        # Weights that were multiplied by those of the classes count nothing any more.
+        self.counts = weights is not None and _is_whole(table, weights) and not class_weights
+        self.weighted = weights is not None or class_weights
         self.rows_dropped = 0
+        self.class_rows = np.zeros(0 if classes is None else len(classes.classes), dtype=np.int64)
         self._table = table
         self._encoder = encoder
         self._weights = weights
         self._key = key
+        self._classes = classes
+        self._check = check
         self._progress = progress
 
     @property
     def _columns(self) -> list[str]:
         """Columns that a pass reads, each once."""
         more = () if self._weights is None else (self._weights,)
-        return list(dict.fromkeys([*self._encoder.column_names, *self.target_names, *more]))
+        names = [*self._encoder.column_names, *self._targets, *self._offsets.columns, *more]
+        return list(dict.fromkeys(names))
+
+    @property
+    def _has_offset(self) -> bool:
+        return bool(self._offsets.columns)
 
     @property
     def _width(self) -> int:
-        """Rows of the buffer: features, targets, weights."""
-        return self.n_features + self.n_targets + (self._weights is not None)
+        """Rows of the buffer: features, targets, offset, weights."""
+        return self.n_features + self.n_targets + self._has_offset + self.weighted
+
+    @property
+    def _y(self) -> slice:
+        """Rows of the buffer that hold the targets."""
+        return slice(self.n_features, self.n_features + self.n_targets)
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows from the first to the last, in blocks of 8 MB (32 MB if very wide)."""
         size = block_rows(self._width)
         buffer, filled = np.empty((self._width, size)), 0
         read, kept, sum_weights = 0, 0, 0.0
+        class_rows = np.zeros_like(self.class_rows)
         for batch in self._table.batches(self._columns):
             write = self._writer(batch)
             start = 0
             while start < batch.num_rows:
                 stop = min(start + size - filled, batch.num_rows)
-                filled += self._fill(write, start, stop, buffer[:, filled : filled + stop - start])
+                filled += self._fill(write, start, stop, buffer[:, filled : filled + stop - start], read)
                 start = stop
                 if filled == size:
                     yield (block := self._block(buffer, kept))
+                    class_rows += self._count(block)
                     kept, filled, buffer = kept + size, 0, np.empty_like(buffer)
                     sum_weights += _total(block.weights)
                 self._tell(read + start)
             read += batch.num_rows
         if filled:
             yield (block := self._block(np.ascontiguousarray(buffer[:, :filled]), kept))
+            class_rows += self._count(block)
             sum_weights += _total(block.weights)
+        self.class_rows = class_rows
         self._finish(read, kept + filled, sum_weights)
 
     def _writer(self, batch: Any) -> Writer:
-        """Return what writes rows of the batch into the buffer: features, targets, weights."""
-        features = self._encoder.writer(batch, Counter())
-        names = [*self.target_names, *([] if self._weights is None else [self._weights])]
-        others = [number_writer(batch.column(name), name) for name in names]
+        """Return what writes rows of the batch into the buffer: features, targets, offset, weights."""
+        parts: list[tuple[Any, Writer]] = [(slice(self.n_features), self._encoder.writer(batch, Counter()))]
+        if self._classes is not None:
+            parts.append((self._y, self._classes.writer(batch.column(self._targets[0]))))
+        else:
+            for j, name in enumerate(self._targets, self.n_features):
+                parts.append((j, number_writer(batch.column(name), name)))
+        if self._has_offset:
+            parts.append((self._y.stop, self._offsets.writer(batch, self._table)))
+        if self._weights is not None:
+            parts.append((-1, number_writer(batch.column(self._weights), self._weights)))
+        elif self.weighted:
+            parts.append((-1, _write_ones))
 
         def write(start: int, stop: int, out: Array) -> None:
-            features(start, stop, out[: self.n_features])
-            for j, other in enumerate(others, self.n_features):
-                other(start, stop, out[j])
+            for place, part in parts:
+                part(start, stop, out[place])
 
         return write
 
-    def _fill(self, write: Writer, start: int, stop: int, out: Array) -> int:
+    def _fill(self, write: Writer, start: int, stop: int, out: Array, before: int) -> int:
         """Write rows start:stop of a batch, move those that are kept to the front, and count them.
 
         Where missing values are an error, nothing is looked for: they make the moments NaN, and then
@@ -156,6 +207,19 @@ class TableSource(BlockwiseSource):
         write(start, stop, out)
         if self._weights is not None and not good_weights(out[-1], self.counts):
             raise refused_weights(self._table, self._weights, self.counts)
+        y = out[self._y]
+        if self._classes is not None:
+            self._classes.weigh(y, out[-1])
+        elif self._check is not None:
+            for name, values in zip(self._targets, y, strict=True):
+                missing = np.isnan(values)
+                self._check(
+                    np.where(missing, HARMLESS, values) if missing.any() else values, name, before + start
+                )
+        if self._has_offset and self._encoder.missing == "error" and np.isnan(out[self._y.stop]).any():
+            error = self._offsets.refused(self._table, missing_too=True)
+            assert error is not None
+            raise error
         if self._encoder.missing == "error" or all_finite(out):
             return stop - start
         kept = self._kept(out)
@@ -165,7 +229,7 @@ class TableSource(BlockwiseSource):
 
     def _kept(self, out: Array) -> Array:
         """Apply the policy to rows with missing values and return which of them stay, shape (m,)."""
-        X, y = out[: self.n_features], out[self.n_features :]
+        X, y = out[: self.n_features], out[self._y]
         if np.isinf(y).any():
             raise self.why_not_finite()
         self._encoder.settle(X, self._table)
@@ -173,14 +237,21 @@ class TableSource(BlockwiseSource):
 
     def why_not_finite(self) -> InputError:
         """Return the error that counts the missing and infinite values of each column of the table."""
-        columns, targets = self._encoder.column_names, self.target_names
+        columns, targets = self._encoder.column_names, self._targets
         error = refused(self._table, columns, self._encoder.missing, targets)
         return error if error.args[0] else super().why_not_finite()
 
     def _block(self, buffer: Array, start: int) -> Block:
-        p, T = self.n_features, self.n_targets
-        weights = None if self._weights is None else buffer[-1]
-        return Block(buffer[:p].T, buffer[p : p + T].T, weights, start)
+        y = buffer[self._y].T
+        weights = buffer[-1] if self.weighted else None
+        offset = np.broadcast_to(buffer[self._y.stop][:, None], y.shape) if self._has_offset else None
+        return Block(buffer[: self.n_features].T, y, weights, start, offset)
+
+    def _count(self, block: Block) -> Any:
+        """Return the rows of each class in a block, 0 without classes."""
+        if self._classes is None:
+            return 0
+        return np.bincount(self._classes.codes(block.y), minlength=len(self._classes.classes))
 
     def _tell(self, rows: int) -> None:
         if self._progress is not None:
@@ -280,6 +351,10 @@ def _require_numbers(table: Table, names: Sequence[str], role: str) -> None:
 def _is_whole(table: Table, name: str) -> bool:
     type_ = table.schema.field(name).type
     return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_))
+
+
+def _write_ones(start: int, stop: int, out: Array) -> None:  # noqa: ARG001
+    out[:] = 1.0
 
 
 def _total(weights: Array | None) -> float:

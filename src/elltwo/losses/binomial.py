@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.losses.base import ETA_BOUND, floats, FromDerivatives, MeanOnly, refuse, SATURATED
+from elltwo.losses.base import ETA_BOUND, SATURATED, FromDerivatives, MeanOnly, floats, refuse
 
 Array = npt.NDArray[Any]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.losses.base import ETA_BOUND, floats, FromDerivatives, MeanOnly, MEND, refuse, SATURATED
+from elltwo.losses.base import ETA_BOUND, MEND, SATURATED, FromDerivatives, MeanOnly, floats, refuse
 from elltwo.losses.parameters import number
 
 Array = npt.NDArray[Any]

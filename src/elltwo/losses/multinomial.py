@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.errors import InputError
-from elltwo.losses.base import floats, FromDerivatives, MeanOnly, refuse, SATURATED
+from elltwo.losses.base import SATURATED, FromDerivatives, MeanOnly, floats, refuse
 from elltwo.losses.binomial import negative_entropy
 
 Array = npt.NDArray[Any]

@@ -189,7 +189,8 @@ def _draw_edges(ax: Axes, fit: Fit, curves: list[Curve]) -> None:
 
 def _title(fit: Fit, curve: Curve) -> str:
     together = fit.path.score is not None and fit.path.score.ndim == 1 and len(fit.target_names) > 1
-    what = f"{len(fit.target_names)} targets together" if together else label(curve.name)
+    kind = "targets" if fit.classes is None else "classes"
+    what = f"{len(fit.target_names)} {kind} together" if together else label(curve.name)
     return f"Choosing the penalty for {what}"
 
 
@@ -200,4 +201,8 @@ def _score_name(fit: Fit) -> str:
 def _axis_name(fit: Fit) -> str:
     if fit.rule in SCORES:
         return SCORES[fit.rule]
-    return "score (smaller is better)" if fit.cv_deviance is None else "mean squared error, held-out rows"
+    if fit.cv_deviance is None:
+        return "score (smaller is better)"
+    margin = fit.loss.link == "margin" or fit.loss.name in ("huber", "squared-epsilon-insensitive")
+    what = "squared error" if fit.loss.name == "gaussian" else "loss" if margin else "deviance"
+    return f"mean {what}, held-out rows"

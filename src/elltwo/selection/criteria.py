@@ -17,8 +17,8 @@ from elltwo.solvers.base import State, Statistic, models
 
 Array = npt.NDArray[Any]
 Criterion = Callable[[Array], "Scores"]
-#: A scoring function (y (n,), predicted mean (n,), weights (n,)) -> float, larger is better; of classes, y and
-#: prediction are (n, K), a column per class.
+#: A scoring function (y (n,), predicted mean (n,), weights (n,)) -> float, larger is better; of classes, y
+#: and prediction are (n, K), a column per class.
 Metric = Callable[[Array, Array, Array], float]
 
 
@@ -74,6 +74,8 @@ class Context:
     def score(self, metric: Metric, y: Array, eta: Array, weights: Array) -> Array:
         """Return −metric of the predictions at η (m, A, T) for targets y (m, T), shape (A, S)."""
         mean = self.problem.loss.mean(eta)
+        if self.problem.loss.link == "margin":  # classes −1 and 1 parted at 0 become 0 and 1 parted at ½
+            y, mean = (y + 1) / 2, mean + 0.5
         if self.problem.loss.coupled:
             return np.array([[-metric(y, mean[:, a], weights)] for a in range(eta.shape[1])])
         T = y.shape[1]
@@ -127,17 +129,10 @@ def _r2(y: Array, prediction: Array, weights: Array) -> float:
     return 1 - _weighted_mean((y - prediction) ** 2, weights) / spread
 
 
-def _positive(y: Array, prediction: Array) -> tuple[Array, Array, float]:
-    """Return which rows are of the second class, the prediction, and the value that parts the classes."""
-    margin = bool((y < 0).any())  # classes −1 and 1: the prediction is a margin, not a probability
-    return y > (0.0 if margin else 0.5), prediction, 0.0 if margin else 0.5
-
-
 def _accuracy(y: Array, prediction: Array, weights: Array) -> float:
     if y.ndim == 2:
         return _weighted_mean(y.argmax(axis=1) == prediction.argmax(axis=1), weights)
-    positive, prediction, boundary = _positive(y, prediction)
-    return _weighted_mean(positive == (prediction > boundary), weights)
+    return _weighted_mean((y > 0.5) == (prediction > 0.5), weights)
 
 
 def _log_loss(y: Array, prediction: Array, weights: Array) -> float:
@@ -159,7 +154,7 @@ def _auc(y: Array, prediction: Array, weights: Array) -> float:
 
     if y.ndim == 2:
         return float(np.mean([_auc(y[:, k], prediction[:, k], weights) for k in range(y.shape[1])]))
-    positive, prediction, _ = _positive(y, prediction)
+    positive = y > 0.5
     if positive.all() or not positive.any():
         raise InputError(
             "roc_auc needs rows of both classes among the held-out ones, and some fold has only one. "

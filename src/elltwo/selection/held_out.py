@@ -95,7 +95,7 @@ def _loo_deviance(context: Context, alphas: Array) -> Scores:
 
 def held_out_errors(context: Context, alphas: Array) -> Array:
     """Return leave-one-out errors y − ŷ₋ᵢ of squared error, shape (n, A, T)."""
-    parts = list(context.state.influence(context.problem, alphas))
+    parts: list[Any] = list(context.state.influence(context.problem, alphas))
     errors = np.empty((max(p.rows.stop for p in parts), len(alphas), context.problem.source.n_targets))
     for part in parts:
         errors[part.rows, :, part.targets] = part.residual / part.keep[:, :, None]
@@ -103,7 +103,7 @@ def held_out_errors(context: Context, alphas: Array) -> Array:
 
 
 def held_out_predictions(context: Context, alphas: Array) -> tuple[Array, Array, Array]:
-    """Return leave-one-out predictions on the scale of η, shape (n, A, T), targets (n, T) and weights (n,)."""
+    """Return leave-one-out predictions on the scale of η (n, A, T), targets (n, T) and weights (n,)."""
     y = np.concatenate([block.y for block in context.problem.blocks()])
     eta, weights = np.empty((len(y), len(alphas), y.shape[1])), np.empty(len(y))
     for part in context.state.influence(context.problem, alphas):
@@ -128,6 +128,8 @@ SPLITTERS = {
     "TimeFolds": " forward in time",
     "TimeSeriesSplit": " forward in time",
     "GroupKFold": " that keeps groups together",
+    "StratifiedFolds": ", rows of each class dealt by a fixed shuffle",
+    "StratifiedKFold": " that keeps the shares of the classes",
 }
 
 
@@ -197,8 +199,9 @@ class KFold:
 
     def describe(self) -> str:
         """Return the rule in words."""
-        name = type(self.cv).__name__
-        k = self.cv if isinstance(self.cv, int) else getattr(self.cv, "n_splits", None)
+        splitter = getattr(self.cv, "splitter", self.cv)
+        name = type(splitter).__name__
+        k = self.cv if isinstance(self.cv, int) else getattr(splitter, "n_splits", None)
         folds = f"{k}-fold cross-validation" if isinstance(k, int) else "cross-validation"
         return folds + SPLITTERS.get(name, f" by {name}")
 
@@ -235,7 +238,7 @@ def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scorin
     for fold in folds:
         held = fold.held
         coef, intercept = context.model(fold.state, alphas)
-        sse = held.sse(coef, intercept)
+        sse = held.deviance(coef, intercept)
         spread = held.weight * (held.y_scale**2 + (held.y_mean - context.statistic.y_mean) ** 2)
         if isinstance(held, Moments) and np.any(sse < _TRUST_MOMENTS * spread):
             sse = _sse_on_rows(context, fold, coef, intercept, sse)

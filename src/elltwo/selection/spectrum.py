@@ -11,6 +11,7 @@ import numpy.typing as npt
 from elltwo.data.base import Source
 from elltwo.errors import InputError
 from elltwo.selection.criteria import Context, Criterion, Scores
+from elltwo.solvers.base import df_each
 from elltwo.solvers.spectral import Spectral
 
 Array = npt.NDArray[Any]
@@ -27,10 +28,10 @@ class _SpectrumRule:
         """Need no folds."""
 
     def _mse_and_dof(self, context: Context, alphas: Array) -> tuple[Array, Array, float]:
-        """Return RSS/n (A, T), df with the intercept (A, 1) and n."""
+        """Return RSS or deviance (A, S), df with the intercept (A, S) or (A, 1), and n."""
         n = context.statistic.observations
-        df = context.state.df(alphas)[:, None] + context.problem.fit_intercept
-        return context.state.rss(alphas), df, n
+        df = df_each(context.state, alphas) + context.problem.fit_intercept
+        return context.state.deviance(alphas), df, n
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,14 @@ class _Information(_SpectrumRule):
     For the other families see `elltwo.losses`: the deviance itself where nothing but the mean is unknown.
     """
 
+    name: ClassVar[str]
+
     def _price(self, n: float) -> float:
         raise NotImplementedError
 
     def criterion(self, context: Context) -> Criterion:
         """Return α ↦ the information criterion."""
-        loss = context.problem.loss
+        loss: Any = context.problem.loss
         if not hasattr(loss, "minus_two_loglik"):
             raise InputError(
                 f"'{self.name}' needs a likelihood, which {loss.name} loss has not; use 'loo' or 'kfold'."

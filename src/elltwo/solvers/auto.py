@@ -11,11 +11,21 @@ from elltwo.problem import Problem
 from elltwo.solvers.cholesky import CholeskySolver
 from elltwo.solvers.dual import DualSolver
 from elltwo.solvers.newton import NewtonSolver
+from elltwo.solvers.newton_cg import NewtonCGSolver
 from elltwo.solvers.orthogonal import OrthogonalSolver
+from elltwo.solvers.reduced import ReducedSolver
 from elltwo.solvers.spectral import SpectralSolver
 
 #: Every solver of the package, by name.
-SOLVERS = (SpectralSolver(), CholeskySolver(), OrthogonalSolver(), DualSolver())
+SOLVERS = (
+    SpectralSolver(),
+    CholeskySolver(),
+    OrthogonalSolver(),
+    DualSolver(),
+    NewtonSolver(),
+    ReducedSolver(),
+    NewtonCGSolver(),
+)
 
 #: A wide problem on disk is read into memory for the dual up to this size.
 DUAL_BYTES = 1 << 30
@@ -23,6 +33,8 @@ DUAL_BYTES = 1 << 30
 MOST_BYTES = 16 << 30
 #: Largest order of a matrix that is diagonalised.
 MOST_ORDER = 20_000
+#: Sparse rows with more features than this are never made dense.
+SPARSE_FEATURES = 2_000
 #: Below this, a path is computed in the space of the rows whatever the number of features.
 FEW_ROWS = 256
 #: The orthogonal method when there are more features than rows: an SVD of the rows themselves.
@@ -38,6 +50,14 @@ class Look:
     one_alpha: bool
     in_memory: bool
     squared: bool = True
+    sparse: bool = False
+
+    @property
+    def huge(self) -> bool:
+        """Whether the rows are sparse and their features too many for a p × p matrix to pay."""
+        return self.sparse and self.p > (
+            MOST_ORDER if self.squared and not self.one_alpha else SPARSE_FEATURES
+        )
 
     @property
     def wide(self) -> bool:
@@ -64,6 +84,18 @@ class Choice:
 
 AUTO = (
     Choice(
+        "sparse rows with many features",
+        lambda p: p.huge,
+        NewtonCGSolver(),
+        "sparse rows with many features: conjugate gradients keep them sparse",
+    ),
+    Choice(
+        "another loss than squared error, no more rows than features",
+        lambda p: not p.squared and p.wide,
+        ReducedSolver(),
+        "no more rows than features: Newton's method in the space of the rows",
+    ),
+    Choice(
         "another loss than squared error",
         lambda p: not p.squared,
         NewtonSolver(),
@@ -81,6 +113,8 @@ AUTO = (
     ),
     Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
 )
+_ANY_LOSS = (NewtonSolver.name, ReducedSolver.name, NewtonCGSolver.name)
+_ONLY = tuple(solver.name for solver in SOLVERS)
 #: What takes over when u·κ̂² says that squaring the data would cost too many digits.
 ORTHOGONAL = "the normal equations would lose digits (condition {condition:.1e})"
 
@@ -94,8 +128,17 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
         If no solver has that name, or the solver cannot serve the problem.
     """
     source = problem.source
-    _check_memory(source.n_rows, source.n_features)
-    look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory, problem.squared)
+    sparse = hasattr(getattr(source, "X", None), "tocsr")
+    look = Look(source.n_rows, source.n_features, one_alpha, source.in_memory, problem.squared, sparse)
+    if not (look.huge or requested == NewtonCGSolver.name):
+        _check_memory(source.n_rows, source.n_features)
+    if requested in _ONLY and not problem.squared and requested not in _ANY_LOSS:
+        raise InputError(
+            f"solver '{requested}' is for squared error; for {problem.loss.name} loss choose from: "
+            f"auto, {', '.join(_ANY_LOSS)}."
+        )
+    if requested == NewtonCGSolver.name and not sparse:
+        raise InputError("solver 'newton-cg' is for scipy sparse X; use 'newton' for dense rows.")
     if requested == "auto":
         choice = next(c for c in AUTO if c.applies(look))
         solver, why = choice.solver, choice.why
@@ -120,7 +163,8 @@ def _check_order(solver: Any, look: Look) -> None:
     """Refuse to diagonalise a matrix so large that it would take hours."""
     of_rows = isinstance(solver, DualSolver)
     order = look.n if of_rows else look.p
-    if order is not None and order > MOST_ORDER and not isinstance(solver, CholeskySolver):
+    free = isinstance(solver, (CholeskySolver, NewtonSolver, ReducedSolver, NewtonCGSolver))
+    if order is not None and order > MOST_ORDER and not free:
         raise InputError(
             f"solver '{solver.name}' would diagonalise a matrix of order {order:,} (the number of "
             f"{'rows' if of_rows else 'features'}), and the limit is {MOST_ORDER:,}. "

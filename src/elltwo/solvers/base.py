@@ -25,7 +25,6 @@ from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
 
-
 Array = npt.NDArray[Any]
 
 #: Elements of the largest temporary array in a pass over rows.
@@ -76,7 +75,7 @@ class Statistic(Protocol):
         """Return the statistic of both sets of rows."""
         ...
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
+    def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return the weighted squared error (A, T) of models θ (A, p, T), b (A, T) on these rows."""
         ...
 
@@ -188,7 +187,7 @@ class State(Protocol):
         """Return Σ g/(g + αd), shape (A,): effective degrees of freedom without the intercept."""
         ...
 
-    def rss(self, alphas: Array) -> Array:
+    def deviance(self, alphas: Array) -> Array:
         """Return the weighted residual sum of squares in sample, shape (A, T)."""
         ...
 
@@ -230,16 +229,32 @@ def models(state: State, alphas: Array, centre: bool) -> tuple[Array, Array]:
     return coef, intercepts(state.statistic, coef, centre)
 
 
+def df_each(state: State, alphas: Array) -> Array:
+    """Return effective degrees of freedom (A, S): each target's own, or (A, 1) where all have the same."""
+    own: Array = state.df_each(alphas) if hasattr(state, "df_each") else state.df(alphas)[:, None]
+    return own
+
+
+def df_at(state: State, alpha: Array) -> Array:
+    """Return effective degrees of freedom with an alpha of its own for each target, shape (T,)."""
+    if hasattr(state, "df_at"):
+        own: Array = state.df_at(alpha)
+        return own
+    unique, index = np.unique(alpha, return_inverse=True)
+    each = df_each(state, unique)
+    return np.broadcast_to(each, (len(unique), len(alpha)))[index, np.arange(len(alpha))]
+
+
 def targets_as_given(problem: Problem, statistic: Statistic) -> tuple[Array, Array]:
     """Return means and standard deviations (T,) of y itself, from a statistic of y − (X − origin)θ₀.
 
     The squared error of the model θ = −θ₀ with its best intercept is the spread of y.
     """
-    if problem.prior is None:
+    if problem.prior is None or not problem.squared:
         return statistic.y_mean, statistic.y_scale
     prior = np.broadcast_to(problem.prior_column, (len(problem.prior), len(statistic.y_mean)))
     centred = statistic.y_mean + statistic.x_mean @ prior
-    spread = statistic.sse(-prior[None], centred[None])[0] / statistic.weight
+    spread = statistic.deviance(-prior[None], centred[None])[0] / statistic.weight
     mean = centred - problem.origin @ prior
     return mean, drop_noise(np.sqrt(spread), mean)
 

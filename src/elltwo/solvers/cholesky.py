@@ -118,12 +118,12 @@ class Cholesky:
         gram, _, _ = self.moments.about(self.centre)
         return np.array([np.trace(self.factor(a).solve(gram)) for a in alphas])
 
-    def rss(self, alphas: Array) -> Array:
+    def deviance(self, alphas: Array) -> Array:
         """Return the weighted residual sum of squares at each alpha."""
         coef = self.coef(alphas)
         shift = np.einsum("j,ajt->at", self.moments.x_mean, coef)
         intercept = self.moments.y_mean - shift if self.centre else np.zeros_like(shift)
-        return self.moments.sse(coef, intercept)
+        return self.moments.deviance(coef, intercept)
 
     def spectrum(self) -> Array:
         """Return the positive squared singular values, from an eigendecomposition made for this alone."""

@@ -101,3 +101,27 @@ def gradients(book: Book, columns: Columns, theta: Array, b: Array) -> tuple[Arr
 
     g, gb, squares = book.total(part, len(theta) + C)
     return g, gb, squares
+
+
+def objectives(book: Book, columns: Columns, theta: Array, b: Array) -> Array:
+    """Return Σ w·½dev + (α/2)θᵀPθ for each column (C,); of a coupled loss, its columns' sum."""
+    loss, C = book.problem.loss, len(columns.alpha)
+    everyone = bool(columns.member[:-1].all())
+
+    def part(group: list[Chunk]) -> tuple[Array]:
+        total = np.zeros(C)
+        for chunk in group:
+            eta = chunk.eta(theta, b, columns.target)
+            w = np.broadcast_to(chunk.w[:, None], eta.shape)
+            if not everyone:
+                assert chunk.label is not None
+                w = w * columns.member[chunk.label]
+            if loss.coupled:
+                value = loss.value(chunk.y[:, None, :], eta.reshape(len(eta), -1, columns.group))
+                total[:: columns.group] += np.einsum("im,im->m", w[:, :: columns.group], value)
+            else:
+                total += np.einsum("ic,ic->c", w, loss.value(chunk.y[:, columns.target], eta))
+        return (total,)
+
+    (total,) = book.total(part, len(theta) + C)
+    return np.asarray(total + 0.5 * np.einsum("jc,jc->c", theta, columns.pull(theta)))

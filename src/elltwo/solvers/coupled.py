@@ -2,8 +2,8 @@
 
 With the class probabilities p of a row, its curvature in η is w·(diag(p) − ppᵀ), and in the coefficients of
 all classes a matrix of K × K blocks Hₖₗ = Σ w·pₖ(δₖₗ − pₗ)·x̃x̃ᵀ, with x̃ = (1, x − x̄). It does not see what all
-classes have in common, in which the symmetric form is free: a gauge Σ c·11ᵀ in that direction makes the matrix
-definite and changes no step, since gradients have no part in it.
+classes have in common, in which the symmetric form is free: a gauge Σ c·11ᵀ in that direction makes the
+matrix definite and changes no step, since gradients have no part in it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Coupled:
         S = self.solver(alpha)(np.eye(K * q)).reshape(K, q, K, q)
         A = np.empty((len(X), K, K))
         for k in range(K):
-            A[:, k] = np.einsum("mlj,mj->ml", (rows @ S[k].reshape(q, K * q)).reshape(len(X), K, q), rows)
+            for other in range(k + 1):
+                A[:, k, other] = A[:, other, k] = np.sum((rows @ S[k, :, other]) * rows, axis=1)
         p = loss.mean(eta)
         V = -np.einsum("mk,ml->mkl", p, p)
         V[:, np.arange(K), np.arange(K)] += p
@@ -142,7 +143,7 @@ def coupled_quadratic(
     if K * (p + 1) > MOST_ORDER:
         raise InputError(
             f"{K} classes of {p:,} features need a matrix of order {K * (p + 1):,}, and the limit is "
-            f"{MOST_ORDER:,}. Use fewer features, sparse features, or one-vs-rest (LinearSVC, RidgeClassifier)."
+            f"{MOST_ORDER:,}. Use fewer features, sparse features, or one-vs-rest (RidgeClassifier)."
         )
     loss, member = book.problem.loss, columns.member[:, 0]
     everyone = bool(member[:-1].all())

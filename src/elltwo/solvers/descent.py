@@ -7,9 +7,9 @@ The optimum at (α, training set) is a zero of the gradient
 and a Newton step solves a ridge problem whose rows have the weights h = w·ℓ''(y, η): a GLM is a loop of
 weighted moments. A pass over the rows serves the gradients of all models, as the columns of one matrix; the
 curvature of one model serves its neighbours too (a chord step), for as long as their gradients fall by the
-factor FALLS each time. Models whose gradient falls more slowly get a curvature of their own, which is Newton's
-method. A step is taken back as far as the slope along it says that it went beyond the minimum, so that the
-method converges from anywhere for a convex loss (Boyd and Vandenberghe, 2004, "Convex optimization", ch. 9).
+factor FALLS each time. Models whose gradient falls more slowly get a curvature of their own. A step that
+went beyond the minimum along it, and left the objective higher, is taken back, so that the method converges
+from anywhere for a convex loss (Boyd and Vandenberghe, 2004, "Convex optimization", ch. 9).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.solvers.columns import Columns, gradients
+from elltwo.solvers.columns import Columns, gradients, objectives
 from elltwo.solvers.curvature import Quadratic, quadratics
 from elltwo.solvers.rowset import Book
 
@@ -32,14 +32,16 @@ FALLS = 0.25
 #: Steps after which a model is given up.
 MOST_TRIES = 200
 #: Steps without progress after which a model is as good as rounding lets it be, near the optimum or far away.
-PATIENCE, MOST_PATIENCE, NEAR = 2, 20, 1e-9
-#: A step is shortened when the slope at its end exceeds this share of the slope at its start.
-OVERSHOOT = 0.5
+PATIENCE, MOST_PATIENCE, NEAR = 2, 60, 1e-9
+#: Relative gradient below which a step that shrinks it by FALLS needs no look at the objective.
+CLOSE = 1e-2
+#: Share of the fall that the slope promises which a step must bring (Armijo's condition).
+ARMIJO = 1e-4
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Solutions of all columns: θ (p, C), b (C,), relative gradients (M,), the last quadratic models, passes."""
+    """Solutions: θ (p, C), b (C,), relative gradients (M,), the last quadratic models, passes."""
 
     theta: Array
     b: Array
@@ -87,7 +89,7 @@ def solve(
     while left.any():
         passes += 1
         waiting = np.flatnonzero(left & parked)
-        parked[waiting[: _room(columns, len(theta), np.count_nonzero(left & ~parked))]] = False
+        parked[waiting[: _room(columns, len(theta), int(np.count_nonzero(left & ~parked)))]] = False
         todo = np.flatnonzero(left & ~parked)
         tries[todo] += 1
         at = columns.of(todo)
@@ -95,19 +97,21 @@ def solve(
         g, gb, _ = gradients(book, part, theta[:, at], b[at])
         g += part.pull(theta[:, at])
         gb = gb if centre else np.zeros_like(gb)
+        found = relative_gradient(part, g, gb, centre).reshape(-1, G).max(axis=1)
+        last = relative[todo]
         # Models that went beyond the minimum along their step go back to where a secant puts it.
-        now = _along(g, gb, step_theta[:, at], step_b[at], G)
-        before = -slope[todo]
-        beyond = (before > 0) & (now > OVERSHOOT * before)
-        for m, end in zip(todo[beyond], now[beyond], strict=True):
-            length[m] *= max(0.05, -slope[m] / (-slope[m] + end))
+        end = _along(g, gb, step_theta[:, at], step_b[at], G)
+        beyond = (slope[todo] < 0) & (end > 0) & ~((found <= FALLS * last) & (last < CLOSE))
+        if beyond.any():
+            doubt = todo[beyond]
+            beyond[beyond] = _rose(book, columns, doubt, (theta, b), (base_theta, base_b), slope, length)
+        for m, steep in zip(todo[beyond], end[beyond], strict=True):
+            length[m] *= min(0.7, max(0.05, -slope[m] / (-slope[m] + steep)))
             c = columns.of(np.array([m]))
             theta[:, c] = base_theta[:, c] + length[m] * step_theta[:, c]
             b[c] = base_b[c] + length[m] * step_b[c]
             waits[m] += 1
         fine = ~beyond
-        found = relative_gradient(part, g, gb, centre).reshape(-1, G).max(axis=1)
-        last = relative[todo]
         relative[todo[fine]] = found[fine]
         slow = fine & (found > FALLS * last)
         waits[todo[fine]] = np.where(slow[fine], waits[todo[fine]] + 1, 0)
@@ -132,6 +136,25 @@ def solve(
             theta[:, c] += d_theta
             b[c] += d_b
     return Solved(theta, b, relative, quadratic, passes)
+
+
+def _rose(
+    book: Book,
+    columns: Columns,
+    which: Array,
+    now: tuple[Array, Array],
+    base: tuple[Array, Array],
+    slope: Array,
+    length: Array,
+) -> Array:
+    """Return whether the objective of each model did not fall as its slope promised, shape (len(which),)."""
+    at = columns.of(which)
+    part, G = columns.take(at), columns.group
+    both = [
+        objectives(book, part, theta[:, at], b[at]).reshape(-1, G).sum(axis=1) for theta, b in (now, base)
+    ]
+    noise = 1e-13 * np.abs(both[1])
+    return np.asarray(both[0] > both[1] + ARMIJO * length[which] * slope[which] + noise)
 
 
 def _along(g: Array, gb: Array, d_theta: Array, d_b: Array, group: int) -> Array:
@@ -171,7 +194,7 @@ def _renew(
     """Give models whose gradient falls slowly a new quadratic model, their own or a neighbour's.
 
     As many are made as cost no more than the pass over the rows. At the first slow step the nearest in log α,
-    measured on a sample of the rows, has to do; at the second one, a model gets its own, or waits for its turn.
+    measured on a sample of the rows, has to do; at the second, a model gets its own, or waits for its turn.
     """
     own[which] = False
     if len(which) == 0:
@@ -188,9 +211,7 @@ def _renew(
     n_alphas = len(np.unique(columns.alpha[first])) // len(picked)
     at = columns.of(which[picked])
     sample = len(again) == 0
-    made = quadratics(
-        book, columns.take(at), theta[:, at], b[at], centre, n_alphas=n_alphas, sample=sample
-    )
+    made = quadratics(book, columns.take(at), theta[:, at], b[at], centre, n_alphas=n_alphas, sample=sample)
     own[which[picked]] = not sample
     target, member = columns.target[first], columns.member[:, first]
     for position, m in enumerate(which):

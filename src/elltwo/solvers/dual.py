@@ -78,7 +78,7 @@ class Rows:
         """Weighted population standard deviations of the targets."""
         return _deviation(self.y, self.w, self.y_mean)
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
+    def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ(yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T)."""
         fitted = np.einsum("ij,ajt->ait", self.X, coef, optimize=True) + intercept[:, None, :]
         return np.asarray(np.einsum("i,ait->at", self.w, (self.y - fitted) ** 2))

@@ -15,16 +15,17 @@ from elltwo.penalties import QuadraticForm
 from elltwo.solvers.columns import Columns, gradients
 from elltwo.solvers.curvature import MANY_ALPHAS, Curved, Quadratic, quadratics
 from elltwo.solvers.descent import solve
-from elltwo.solvers.rowset import RowSet
+from elltwo.solvers.null import best_intercept, curvature_at, null_intercept
+from elltwo.solvers.rowset import Chunk, RowSet
 
 Array = npt.NDArray[Any]
 
 #: Relative gradient at which the models of a path count as solved.
-PATH_TOL = 1e-9
+PATH_TOL = 1e-11
 
 
 class Joint:
-    """Training sets that are solved together: what has been solved is kept, and near solutions start the next.
+    """Training sets that are solved together: what is solved is kept, and near solutions start the next.
 
     Parameters
     ----------
@@ -48,12 +49,33 @@ class Joint:
         self.group = self.T if self.book.problem.loss.coupled else 1
         self.passes = 0
 
+    @cached_property
     def null(self) -> Array:
-        """Return b of the model without features for each set and target, shape (K, T)."""
+        """Intercepts of the models without features, (K, T): with an offset the best ones."""
         loss = self.book.problem.loss
-        if not self.centre:
-            return np.zeros((len(self.sets), self.T))
-        return np.stack([np.broadcast_to(loss.null(s.y_mean), (self.T,)) for s in self.sets])
+        start = [null_intercept(loss, s.y_mean, self.centre) for s in self.sets]
+        if not self.centre or next(self.book.problem.blocks()).offset is None:
+            return np.stack(start)
+        return np.stack([self._best(s, b) for s, b in zip(self.sets, start, strict=True)])
+
+    def _best(self, rows: RowSet, b: Array) -> Array:
+        """Return the best intercept of a set whose rows have an offset."""
+        loss, member = self.book.problem.loss, rows.member
+
+        def measure(b: Array) -> tuple[Array, Array]:
+            def part(group: list[Chunk]) -> tuple[Array, Array]:
+                first, second = np.zeros(len(b)), np.zeros((len(b), len(b)))
+                for chunk in group:
+                    w = chunk.w if chunk.label is None else chunk.w * member[chunk.label]
+                    eta = b if chunk.offset is None else b + chunk.offset
+                    one, two = curvature_at(loss, chunk.y, np.broadcast_to(eta, chunk.y.shape), w)
+                    first, second = first + one, second + two
+                return first, second
+
+            found: tuple[Array, Array] = self.book.total(part, self.p)
+            return found
+
+        return best_intercept(loss, b, measure)
 
     def columns(self, alphas: Array, sizes: Array | None = None) -> Columns:
         """Return the models of all sets, alphas and targets, in this order."""
@@ -65,7 +87,7 @@ class Joint:
             target=np.tile(np.arange(T), K * A),
             member=np.stack([s.member for s in self.sets], axis=1)[:, k],
             weight=np.array([s.weight for s in self.sets])[k],
-            forms=[self.forms[i] for i in k],
+            forms=[self.forms[int(i)] for i in k],
             size=size[:, k * T + np.tile(np.arange(T), K * A)],
             mean=np.stack([s.x_mean for s in self.sets], axis=1)[:, k],
             group=self.group,
@@ -76,7 +98,7 @@ class Joint:
         """What gradients are relative to, shape (p + 1, K·T): see `Columns`."""
         K, T = len(self.sets), self.T
         columns = self.columns(np.zeros(1), np.ones((self.p + 1, K * T)))
-        _, _, squares = gradients(self.book, columns, np.zeros((self.p, K * T)), self.null().reshape(-1))
+        _, _, squares = gradients(self.book, columns, np.zeros((self.p, K * T)), self.null.reshape(-1))
         spread = np.stack([_spread(s.moments, self.centre) for s in self.sets], axis=1)
         root = np.sqrt(np.array([s.weight for s in self.sets]))
         each = np.vstack([root * spread, root])
@@ -87,7 +109,7 @@ class Joint:
         """The quadratic models at the null models, for each set and model at an alpha."""
         if self.group > 1:
             columns = self.columns(np.zeros(1))
-            b = self.null().reshape(-1)
+            b = self.null.reshape(-1)
             return quadratics(self.book, columns, np.zeros((self.p, len(b))), b, self.centre, sample=True)
         return [
             Curved.of(null, self.forms[k], self.centre, s.weight, MANY_ALPHAS)
@@ -98,7 +120,7 @@ class Joint:
     def null_moments(self, k: int) -> list[Moments]:
         """Return the moments of a set under a mean curvature at the null model, one for each target."""
         loss, s = self.book.problem.loss, self.sets[k]
-        curvature = np.broadcast_to(loss.curvature(s.y_mean, self.null()[k]), (self.T,))
+        curvature = np.broadcast_to(loss.curvature(s.y_mean, self.null[k]), (self.T,))
         flat = [float(c) if c > 0 else 1.0 for c in curvature]
         return [replace(s.moments, gram=c * s.moments.gram, weight=c * s.weight) for c in flat]
 
@@ -122,14 +144,14 @@ class Joint:
             self.known[float(alpha)] = (theta[:, :, i], b[:, i], relative[:, i], last[:, i])
 
     def _start(self, alphas: Array) -> tuple[Array, Array, list[Quadratic]]:
-        """Return where to begin: the solution of all rows, or at the nearest known alpha, or the null model."""
+        """Return where to begin: at the solution of all rows, at the nearest known alpha, or at nothing."""
         K, T = len(self.sets), self.T
         per = T // self.group
         if self.start is not None:
             self.start.joint.solve(alphas)
         known = self.known if self.start is None else self.start.joint.known
         if not known:
-            b = np.repeat(self.null()[:, None], len(alphas), axis=1)
+            b = np.repeat(self.null[:, None], len(alphas), axis=1)
             first = [self.first[k * per + t] for k in range(K) for _ in alphas for t in range(per)]
             return np.zeros((self.p, b.size)), b.reshape(-1), first
         keys = np.array(list(known))

@@ -19,13 +19,12 @@ from elltwo.solvers.columns import Columns, gradients
 from elltwo.solvers.curvature import Quadratic, quadratics
 from elltwo.solvers.descent import relative_gradient, solve, steps
 from elltwo.solvers.joint import Joint
-from elltwo.solvers.rowset import Chunk, RowSet, gather_rowsets
+from elltwo.solvers.null import null_deviance
+from elltwo.solvers.rowset import RowSet, gather_rowsets
 from elltwo.solvers.spectral import SpectralSolver
 
 Array = npt.NDArray[Any]
 
-#: Relative gradient at which the chosen model counts as solved: as good as rounding lets it be.
-FINAL_TOL = 1e-17
 #: A relative gradient above this is no optimum; a deviance below this share of the null deviance is none.
 NOT_REACHED, SEPARATED = 1e-6, 1e-6
 #: Bytes of quadratic models that are kept for effective degrees of freedom and leave-one-out.
@@ -87,12 +86,16 @@ class NewtonState:
         return made
 
     def df(self, alphas: Array) -> Array:
-        """Return tr[(G_h + αP)⁻¹G_h] with the Gram G_h of the rows under the weights w·ℓ'' (mean over targets)."""
-        return np.array([np.mean([q.df(float(a)) for q in self.quadratic(a)]) for a in alphas])
+        """Return the mean over targets of `df_each`, shape (A,)."""
+        return np.asarray(self.df_each(alphas).mean(axis=1))
 
-    def rss(self, alphas: Array) -> Array:
+    def df_each(self, alphas: Array) -> Array:
+        """Return tr[(G_h + αP)⁻¹G_h], G_h the Gram of the rows under w·ℓ'', for each target: (A, S)."""
+        return np.array([[q.df(float(a)) for q in self.quadratic(a)] for a in alphas])
+
+    def deviance(self, alphas: Array) -> Array:
         """Return the deviance in sample, shape (A, S)."""
-        return self.statistic.sse(*self.solved(alphas))
+        return self.statistic.deviance(*self.solved(alphas))
 
     def spectrum(self) -> Array:
         """Return the positive squared singular values at the null model, for a grid of alphas."""
@@ -116,7 +119,7 @@ class NewtonState:
         """Yield η without each row, to first order in its weight (approximate leave-one-out).
 
         With a = x̃ᵀH⁻¹x̃ and v the weight that is left out: η₋ᵢ = η + vℓ'a/(1 − vℓ''a), exact for squared error
-        (Beirami et al., 2017; Rad and Maleki, 2020, "A scalable estimate of the out-of-sample prediction error").
+        (Rad and Maleki, 2020, "A scalable estimate of the out-of-sample prediction error").
         """
         theta, b = self.solved(alphas)
         A, p, T = theta.shape
@@ -136,85 +139,80 @@ class NewtonState:
                 rows = slice(chunk.start, chunk.start + len(chunk.y))
                 yield HeldOut(rows, slice(0, problem.n_scores), chunk.w, chunk.y, eta, loss)
 
-    def outcome(self, alpha: Array) -> Outcome:
-        """Return the model at one alpha per target, solved until rounding stops it, and measured."""
+    def final(self, alpha: Array, tol: float) -> Final:
+        """Return the model at one alpha per target, solved to a relative gradient of `tol`."""
         book, T = self.statistic.book, len(alpha)
         columns = self._columns(alpha)
         theta, b = self._at(alpha)
         models = quadratics(book, columns, theta, b, self.centre)
-        solved = solve(book, columns, theta, b, models, centre=self.centre, tol=FINAL_TOL)
+        solved = solve(book, columns, theta, b, models, centre=self.centre, tol=tol)
         g, gb, _ = gradients(book, columns, solved.theta, solved.b)
         g += columns.pull(solved.theta)
         gb = gb if self.centre else np.zeros(T)
-        left = relative_gradient(columns, g, gb, self.centre)
-        d_theta, d_b = steps(models, columns, np.arange(len(models)), g, gb)
-        theta, b = book.problem.restore(solved.theta, solved.b)
+        left = float(relative_gradient(columns, g, gb, self.centre).max())
+        step = steps(models, columns, np.arange(len(models)), g, gb)
         firsts = alpha[:: self.joint.group]
         condition = max(q.condition(float(a)) for q, a in zip(models, firsts, strict=True))
-        certificate = Certificate(
-            residual=float(left.max()),
-            measured_on="rows",
-            condition=float(np.sqrt(condition)),
-            digits=_digits(self.statistic, theta, b, d_theta, d_b, condition),
-            refinements=solved.passes,
-        )
-        deviance = self.statistic.sse(solved.theta[None], solved.b[None])[0]
-        null = null_deviance(self.statistic, self.centre)
-        return Outcome(theta, b, deviance, null, certificate, self._notes(alpha, left, deviance, null))
+        deviance = self.statistic.deviance(solved.theta[None], solved.b[None])[0]
+        return Final(solved.theta, solved.b, step, left, condition, deviance, solved.passes)
 
-    def _notes(self, alpha: Array, left: Array, deviance: Array, null: Array) -> tuple[Status, ...]:
-        """Say where there is no optimum, or where it was not reached."""
-        if (left > NOT_REACHED).any():
-            return (Status.NOT_CONVERGED,)
-        loss = self.statistic.book.problem.loss
-        free = bool((alpha == 0).any() or (self.form.d == 0).any())
-        if loss.link in ("logit", "softmax") and free and (deviance < SEPARATED * null).any():
-            return (Status.SEPARATED,)
-        return ()
+    def outcome(self, alpha: Array, tol: float) -> Outcome:
+        """Return the model at one alpha per target, and measure how right it is."""
+        problem = self.statistic.book.problem
+        return certified(self.final(alpha, tol), problem, self.statistic, self.form, alpha)
 
 
-def _digits(
-    statistic: Statistic, theta: Array, b: Array, d_theta: Array, d_b: Array, condition: float
-) -> float:
+@dataclass(frozen=True)
+class Final:
+    """The chosen model: θ (p, T), b (T,), the next step, not taken, and what was measured on the way."""
+
+    theta: Array
+    b: Array
+    step: tuple[Array, Array]
+    left: float
+    condition: float
+    deviance: Array
+    passes: int
+
+
+def certified(
+    final: Final, problem: Problem, statistic: Statistic, form: QuadraticForm, alpha: Array
+) -> Outcome:
+    """Return the outcome of a final model: its certificate, and what its reader should know."""
+    theta, b = problem.restore(final.theta, final.b)
+    certificate = Certificate(
+        residual=final.left,
+        measured_on="rows",
+        condition=float(np.sqrt(final.condition)),
+        digits=_digits(statistic, theta, b, final),
+        refinements=final.passes,
+    )
+    null = null_deviance(problem, statistic.y_mean)
+    notes: tuple[Status, ...] = ()
+    free = bool((alpha == 0).any() or (form.d == 0).any())
+    if final.left > NOT_REACHED:
+        notes = (Status.NOT_CONVERGED,)
+    elif problem.loss.link in ("logit", "softmax") and free and (final.deviance < SEPARATED * null).any():
+        notes = (Status.SEPARATED,)
+    return Outcome(theta, b, final.deviance, null, certificate, notes)
+
+
+def _digits(statistic: Statistic, theta: Array, b: Array, final: Final) -> float:
     """Return the digits of the worst coefficient that the next step, not taken, would leave as they are.
 
     Coefficients whose effect is a 1e-10 of the largest count as 0. The step itself is known to rounding of
-    the rows times the condition number, which limits what it can promise.
+    the rows, the larger for columns far from 0, times the condition number, which limits what it can promise.
     """
+    d_theta, d_b = final.step
     effect = np.abs(theta) * statistic.x_scale[:, None]
     real = effect > 1e-10 * effect.max(initial=0.0)
     worst = np.max(np.abs(d_theta[real] / theta[real]), initial=0.0)
     size = np.abs(b) + np.abs(statistic.x_mean) @ np.abs(theta)
     worst = max(worst, float(np.max(np.abs(d_b) / np.where(size > 0, size, 1.0), initial=0.0)))
-    floor = ROUNDOFF * np.sqrt(condition) if np.isfinite(condition) else 1.0
+    scale = np.where(statistic.x_scale > 0, statistic.x_scale, np.inf)
+    shifted = 8 + float(np.max(np.abs(statistic.x_mean) / scale, initial=0.0))
+    floor = shifted * ROUNDOFF * np.sqrt(final.condition) if np.isfinite(final.condition) else 1.0
     return float(np.clip(-np.log10(max(worst, floor, 1e-300)), 0.0, 15.9))
-
-
-def null_deviance(rows: RowSet, centre: bool) -> Array:
-    """Return the deviance of the best model without features, shape (S,)."""
-    book, T = rows.book, len(rows.y_mean)
-    loss, member = book.problem.loss, rows.member
-    b = np.broadcast_to(np.asarray(loss.null(rows.y_mean), dtype=np.float64), (T,)).copy()
-    b = b if centre else np.zeros(T)
-
-    def part(group: list[Chunk]) -> tuple[Array, Array]:
-        first, second = np.zeros(T), np.zeros(T)
-        for chunk in group:
-            w = chunk.w if chunk.label is None else chunk.w * member[chunk.label]
-            eta = np.broadcast_to(b, chunk.y.shape)
-            eta = eta if chunk.offset is None else eta + chunk.offset
-            slope, curvature = loss.derivatives(chunk.y, eta)
-            first += w @ slope
-            second += w @ curvature
-        return first, second
-
-    for _ in range(50 if centre else 0):
-        first, second = book.total(part, 1 + T)
-        step = np.where(second > 0, -first / np.where(second > 0, second, 1.0), 0.0)
-        b += np.clip(step, -5.0, 5.0)
-        if np.abs(step).max() < 1e-9:
-            break
-    return np.asarray(rows.sse(np.zeros((1, len(rows.x_mean), T)), b[None])[0])
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,15 @@ class NewtonSolver:
     def states(
         self, sets: Sequence[RowSet], forms: Sequence[QuadraticForm], centre: bool, start: NewtonState
     ) -> list[NewtonState]:
-        """Return states of training sets that are solved together, beginning at the solutions of all rows."""
-        joint = Joint(sets, forms, centre, start)
-        pairs = zip(sets, forms, strict=True)
-        return [NewtonState(s, form, centre, joint, k) for k, (s, form) in enumerate(pairs)]
+        """Return states of training sets, beginning at the solutions of all rows.
+
+        Those whose rows are labelled alike are solved together.
+        """
+        books: dict[int, list[int]] = {}
+        for k, rows in enumerate(sets):
+            books.setdefault(id(rows.book), []).append(k)
+        states: dict[int, NewtonState] = {}
+        for ks in books.values():
+            joint = Joint([sets[k] for k in ks], [forms[k] for k in ks], centre, start)
+            states |= {k: NewtonState(sets[k], forms[k], centre, joint, i) for i, k in enumerate(ks)}
+        return [states[k] for k in range(len(sets))]

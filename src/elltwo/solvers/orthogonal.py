@@ -89,7 +89,7 @@ class TriangularFactor:
         """Weighted population standard deviations of the targets."""
         return self._scale[self._p :]
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
+    def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return ‖R·(t − b − sᵀθ, −θ, 1)‖² for θ (A, p, T) and b (A, T), shape (A, T)."""
         A, p, T = coef.shape
         model = np.zeros((A, 1 + p + T, T))

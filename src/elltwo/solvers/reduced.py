@@ -1,9 +1,9 @@
 """More features than rows, for every loss: solve in the space of the rows, and take the solution back.
 
-The penalised optimum lies in the span of the rows and of the unpenalised features: a part of θ that no row
-sees only costs penalty. With the basis B of the dual solver, θ = Bv, the rows are Z = (X − x̄)B, at most as many
-columns as rows, and θᵀPθ = vᵀ diag(d) v with d of zeros and ones (Hastie and Tibshirani, 2004, "Efficient
-quadratic regularization for expression arrays"). In v it is a problem with n ≥ p, which Newton's method solves.
+In the penalty's own coordinates, the penalised optimum lies in the span of the rows: a part of θ that no row
+sees only costs penalty. With the QR factorisation of the penalised columns, (X − x̄)D^{-½} = RᵀQᵀ, the rows
+become [X_free, Rᵀ], at most n columns more than there are unpenalised features, the penalty ‖v‖², and
+θ = D^{-½}Qv (Hastie and Tibshirani, 2004, "Efficient quadratic regularization for expression arrays").
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from elltwo.data.memory import MemorySource
 from elltwo.losses import Loss
 from elltwo.penalties import Diagonal, QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import HeldOut, Outcome
-from elltwo.solvers.dual import Rows, from_rows, gather_rows
-from elltwo.solvers.newton import NewtonSolver, NewtonState
+from elltwo.solvers.base import HeldOut, Outcome, Split
+from elltwo.solvers.dual import Rows, gather_rows
+from elltwo.solvers.newton import NewtonSolver, NewtonState, certified
 
 Array = npt.NDArray[Any]
 
@@ -34,7 +34,7 @@ class LossRows(Rows):
     loss: Loss | None = None
     problem: Problem | None = None
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
+    def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ w·dev(y, b + Xθ + o) for θ (A, p, T), b (A, T): shape (A, T), (A, 1) for classes."""
         assert self.loss is not None
         eta = np.einsum("ij,ajt->iat", self.X, coef, optimize=True) + intercept
@@ -60,24 +60,43 @@ class ReducedState:
         return self.statistic.x_mean if self.centre else np.zeros_like(self.statistic.x_mean)
 
     @cached_property
-    def _dual(self) -> Any:
-        return from_rows(self.statistic, self.form, self.centre)
+    def _split(self) -> Split:
+        return Split.of(self.form)
+
+    @cached_property
+    def _factors(self) -> tuple[Array, Array]:
+        """Q (r, k) of the penalised columns, and the rows in the coordinates (u, v), (n, q + k)."""
+        rows, split = self.statistic, self._split
+        varies = rows.x_scale > 0 if self.centre else np.ones(len(self.mean), dtype=bool)
+        Z = split.rotate((rows.X - self.mean) * varies)
+        Q, R = np.linalg.qr((Z[:, split.held] / split.root).T)
+        return Q, np.hstack([Z[:, split.free], R.T])
 
     @cached_property
     def inner(self) -> NewtonState:
-        """The same problem in the coordinates v."""
-        rows, dual = self.statistic, self._dual
+        """The same problem in the coordinates (u, v)."""
+        rows, (Q, reduced) = self.statistic, self._factors
         weights = rows.w.astype(np.int64) if rows.counts else rows.w
-        source = MemorySource((rows.X - self.mean) @ dual.basis, rows.y, weights, offset=rows.offset)
+        d = np.concatenate([np.zeros(len(self._split.free)), np.ones(Q.shape[1])])
+        source = MemorySource(reduced, rows.y, weights, offset=rows.offset)
         assert rows.loss is not None
-        problem = Problem(source, Diagonal.of(dual.d), None, self.centre, rows.loss)
+        problem = Problem(source, Diagonal.of(d), None, self.centre, rows.loss)
         solver = NewtonSolver()
         (everything,) = solver.gather(problem)
-        return solver.state(everything, QuadraticForm(dual.d), self.centre)
+        return solver.state(everything, QuadraticForm(d), self.centre)
+
+    def _theta(self, inner: Array) -> Array:
+        """Return θ (…, p, T) of (u, v) (…, q + k, T)."""
+        split = self._split
+        q = len(split.free)
+        theta = np.zeros((*inner.shape[:-2], len(self.mean), inner.shape[-1]))
+        theta[..., split.free, :] = inner[..., :q, :]
+        theta[..., split.held, :] = (self._factors[0] @ inner[..., q:, :]) / split.root[:, None]
+        return theta if self.form.rotation is None else np.asarray(self.form.rotation @ theta)
 
     def _back(self, v: Array, b: Array) -> tuple[Array, Array]:
-        """Return θ (…, p, T) and b (…, T) of v (…, r, T)."""
-        theta = self._dual.basis @ v
+        """Return θ (…, p, T) and b (…, T) of a solution in the coordinates (u, v)."""
+        theta = self._theta(v)
         return theta, b - np.einsum("j,...jt->...t", self.mean, theta)
 
     def solved(self, alphas: Array) -> tuple[Array, Array]:
@@ -90,15 +109,19 @@ class ReducedState:
 
     def coef_at(self, alpha: Array) -> Array:
         """Return θ with an alpha of its own for each target, shape (p, T)."""
-        return np.asarray(self._dual.basis @ self.inner.coef_at(alpha))
+        return self._theta(self.inner.coef_at(alpha))
 
     def df(self, alphas: Array) -> Array:
         """Return the effective degrees of freedom."""
         return self.inner.df(alphas)
 
-    def rss(self, alphas: Array) -> Array:
+    def df_each(self, alphas: Array) -> Array:
+        """Return the effective degrees of freedom of each target, (A, S)."""
+        return self.inner.df_each(alphas)
+
+    def deviance(self, alphas: Array) -> Array:
         """Return the deviance in sample."""
-        return self.inner.rss(alphas)
+        return self.inner.deviance(alphas)
 
     def spectrum(self) -> Array:
         """Return the positive squared singular values at the null model."""
@@ -108,31 +131,28 @@ class ReducedState:
         """Return κ̂² of the curvature at the optimum, in the space of the rows."""
         return self.inner.condition(alpha)
 
-    def solve(self, rhs: Array, alpha: Array) -> Array:
-        """Return the step in the span of the rows for a gradient (p, T)."""
-        return np.asarray(self._dual.basis @ self.inner.solve(self._dual.basis.T @ rhs, alpha))
-
     def influence(self, problem: Problem, alphas: Array) -> Iterator[HeldOut]:  # noqa: ARG002
         """Yield η without each row, as Newton's state does."""
         yield from self.inner.influence(self.inner.statistic.book.problem, alphas)
 
-    def outcome(self, alpha: Array) -> Outcome:
-        """Return the model at one alpha per target; its residual is measured on the rows, for all p features."""
-        inner = self.inner.outcome(alpha)
-        theta, b = self._back(inner.coef, inner.intercept)
+    def outcome(self, alpha: Array, tol: float) -> Outcome:
+        """Return the model at one alpha per target; its residual is measured for all p features."""
+        inner = self.inner.final(alpha, tol)
+        theta, b = self._back(inner.theta, inner.b)
         rows = self.statistic
         assert rows.loss is not None
         assert rows.problem is not None
         eta = rows.X @ theta + b + (0.0 if rows.offset is None else rows.offset)
         slope = rows.loss.gradient(rows.y, eta) * rows.w[:, None]
         gradient = (rows.X - self.mean).T @ slope + alpha * self.form.apply(theta)
-        null = rows.loss.gradient(rows.y, np.broadcast_to(rows.loss.null(rows.y_mean), rows.y.shape))
-        spread = rows.x_scale if self.centre else np.sqrt(rows.x_scale**2 + rows.x_mean**2)
-        size = np.outer(spread, np.sqrt(rows.weight * (rows.w @ null**2)))
+        size = np.outer(_spread(rows, self.centre), self.inner.joint.sizes[-1])
         left = float(np.max(np.abs(gradient) / np.where(size > 0, size, np.inf), initial=0.0))
-        certificate = replace(inner.certificate, residual=left)
-        theta, b = rows.problem.restore(theta, b)
-        return replace(inner, coef=theta, intercept=b, certificate=certificate)
+        final = replace(inner, theta=theta, b=b, step=self._back(*inner.step), left=left)
+        return certified(final, rows.problem, rows, self.form, alpha)
+
+
+def _spread(rows: LossRows, centre: bool) -> Array:
+    return rows.x_scale if centre else np.sqrt(rows.x_scale**2 + rows.x_mean**2)
 
 
 @dataclass(frozen=True)

@@ -166,8 +166,8 @@ class RowSet:
         inside[list(self.atoms)] = True
         return inside
 
-    def sse(self, coef: Array, intercept: Array) -> Array:
-        """Return Σ w·dev(y, b + Xθ + o) over these rows for θ (A, p, T), b (A, T): (A, T), (A, 1) for classes."""
+    def deviance(self, coef: Array, intercept: Array) -> Array:
+        """Return Σ w·dev(y, b + Xθ + o) for θ (A, p, T), b (A, T): (A, T), or (A, 1) for classes."""
         (A, p, T), loss = coef.shape, self.book.problem.loss
         theta, b = coef.swapaxes(0, 1).reshape(p, A * T), intercept.reshape(A * T)
         target = np.tile(np.arange(T), A)

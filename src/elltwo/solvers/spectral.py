@@ -113,7 +113,7 @@ class Spectral:
         """Return Σ g/(g + αd)."""
         return np.asarray(np.sum(self.g * self._shrink(alphas), axis=1))
 
-    def rss(self, alphas: Array) -> Array:
+    def deviance(self, alphas: Array) -> Array:
         """Return RSS(0) + Σ (c̃²/g)(αd/(g + αd))²."""
         left = (np.multiply.outer(alphas, self.d) * self._shrink(alphas)) ** 2
         return np.asarray(self.rss0 + left @ self.energy)

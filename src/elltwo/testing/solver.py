@@ -65,7 +65,7 @@ class _Rows:
         b = self.mean(self.y) - self.mean(self.X) @ coef if self.centre else np.zeros(self.y.shape[1])
         return coef, b
 
-    def sse(self, coef: Array, b: Array) -> Array:
+    def deviance(self, coef: Array, b: Array) -> Array:
         return np.asarray(self.w @ (self.y - self.X @ coef - b) ** 2)
 
     def held_out(self, form: QuadraticForm, alpha: float, i: int) -> Array:
@@ -181,8 +181,8 @@ def _check_statistic(statistic: Any, rows: _Rows, where: str) -> None:
     A, p, T = 3, rows.X.shape[1], rows.y.shape[1]
     coef = np.sin(np.arange(1.0, 1 + A * p * T)).reshape(A, p, T)
     b = np.cos(np.arange(float(A * T))).reshape(A, T)
-    want = np.stack([rows.sse(coef[a], b[a]) for a in range(A)])
-    close(f"{where}: sse", statistic.sse(coef, b), want)
+    want = np.stack([rows.deviance(coef[a], b[a]) for a in range(A)])
+    close(f"{where}: sse", statistic.deviance(coef, b), want)
 
 
 #: Not in order, so that a solver that sorts them is found out.
@@ -198,8 +198,8 @@ def _check_state(state: Any, rows: _Rows, form: QuadraticForm, where: str) -> No
     close(f"{where}: coef_at", state.coef_at(own), want)
     df = [np.trace(np.linalg.solve(G + a * P, G)) for a in _ALPHAS]
     close(f"{where}: df", state.df(_ALPHAS), np.array(df))
-    rss = np.stack([rows.sse(coef, b) for coef, b in fits])
-    close(f"{where}: rss", state.rss(_ALPHAS), rss)
+    rss = np.stack([rows.deviance(coef, b) for coef, b in fits])
+    close(f"{where}: rss", state.deviance(_ALPHAS), rss)
     right = np.sin(np.arange(1.0, 1 + len(G) * T)).reshape(-1, T)
     right[np.diagonal(G) == 0] = 0.0  # a constant column has no gradient
     want = np.column_stack([np.linalg.solve(G + a * P, right[:, t]) for t, a in enumerate(own)])

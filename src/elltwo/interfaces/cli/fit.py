@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from elltwo.interfaces.cli.family import class_weights, family_options
 from elltwo.interfaces.cli.picture import check_plot, plot_option, write_plot
 from elltwo.interfaces.cli.progress import progress
 from elltwo.interfaces.cli.shared import check_output, echo_json, one_table, split_names, sql_option
@@ -19,15 +20,28 @@ CHOOSING = {
     "--time": "time",
     "--seed": "seed",
     "--one-se": "one_se",
+    "--scoring": "scoring",
     "--alpha-per-target": "alpha_per_target",
 }
 WAYS = ("--group", "--time", "--seed")
 FOLDING = ("--folds", *WAYS)
-SOLVERS = ("auto", "spectral", "cholesky", "orthogonal", "dual")
+SCORINGS = (
+    "neg_mean_squared_error",
+    "neg_root_mean_squared_error",
+    "neg_mean_absolute_error",
+    "r2",
+    "accuracy",
+    "neg_log_loss",
+    "neg_brier_score",
+    "roc_auc",
+)
+SOLVERS = ("auto", "spectral", "cholesky", "orthogonal", "dual", "newton", "newton-dual", "newton-cg")
 
 EXAMPLES = """\b
 Examples:
   elltwo fit houses.csv --target price -o houses.safetensors --plot houses.png
+  elltwo fit churn.csv --target churned --family binomial --positive yes --scoring roc_auc
+  elltwo fit claims.csv --target claims --family poisson --exposure days
   elltwo fit 'sales/*.parquet' --target amount --select kfold --group customer
   elltwo fit shop.duckdb --sql 'SELECT * FROM orders WHERE year > 2020' --target amount
   elltwo fit houses.csv --target price --drop id,url --missing mean --json | jq .alphas
@@ -39,6 +53,7 @@ Examples:
 @click.option(
     "-t", "--target", multiple=True, required=True, metavar="COL", help="Column to predict; repeatable."
 )
+@family_options
 @click.option(
     "--select",
     type=click.Choice(RULES),
@@ -51,6 +66,13 @@ Examples:
 @click.option("--seed", type=int, help="Which rows go to which fold of kfold. [default: 0]")
 @click.option(
     "--one-se", is_flag=True, help="Take the largest penalty within one standard error (loo, kfold)."
+)
+@click.option(
+    "--scoring",
+    type=click.Choice(SCORINGS),
+    metavar="NAME",
+    help="Score held-out rows by this instead of the deviance (loo, kfold): roc_auc, accuracy, neg_log_loss, "
+    "neg_brier_score, r2, neg_mean_absolute_error, …",
 )
 @click.option(
     "--alpha-per-target", is_flag=True, help="Choose a penalty for each target instead of one for all."
@@ -97,9 +119,13 @@ def fit(
     DATA is a CSV, Parquet or JSON-lines file, a quoted pattern of such files, a table of a DuckDB or
     SQLite file ('shop.duckdb::orders'), or a query. Files are streamed, not loaded. Text columns become
     one feature for each value. Every column is a feature unless --features or --drop says otherwise.
+
+    The target holds numbers, or with --family binomial or multinomial labels of classes: text, booleans,
+    whole numbers or dates. --family auto looks which it is.
     """
     table, sql = one_table(data, sql)
     _check_choice(options)
+    options["class_weight"] = class_weights(options["class_weight"])
     if output is not None:
         check_output(output, table)
     if plot is not None:
@@ -165,6 +191,11 @@ def _check_choice(options: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--one-se needs a standard error, which --select {rule} does not have. Use loo or kfold, or "
             "leave out --one-se."
+        )
+    if "--scoring" in given and rule not in ("loo", "kfold"):
+        raise click.UsageError(
+            f"--scoring needs held-out rows, which --select {rule} does not have. Use loo or kfold, or leave "
+            "out --scoring."
         )
 
 

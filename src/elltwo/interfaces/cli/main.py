@@ -41,7 +41,7 @@ Exit status:
 )
 @click.version_option(__version__, prog_name="elltwo")
 def cli() -> None:
-    """L2 (ridge) regression: from a table to a tuned, certified model."""
+    """L2-regularised models: from a table to a tuned, certified model."""
 
 
 def main() -> None:

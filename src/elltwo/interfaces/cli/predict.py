@@ -51,7 +51,8 @@ def predict(
 
     The columns are found by name. Text values that training did not see count as none of the known ones,
     and their rows are reported. A row with missing values has an empty prediction if the model was fitted
-    with --missing drop.
+    with --missing drop. A model of classes gives the label and the probability of each; a model with an
+    --offset or --exposure column needs that column in DATA.
     """
     source, sql = one_table(data, sql)
     if output is not None:
@@ -96,7 +97,8 @@ class Predictions:
         self._fit = fit
         self._table = table = _encoder(fit).adapted(table)
         self._keep = list(dict.fromkeys(keep))
-        self._names = [f"predicted_{name}" for name in fit.target_names]
+        self._labelled = fit.classes is not None
+        self._names = predicted_names(fit)
         if taken := set(self._keep) & set(self._names):
             raise InputError(
                 f"{name_some(sorted(taken))} would be there twice: kept from the data, and as predictions. "
@@ -107,7 +109,7 @@ class Predictions:
         self.unseen: Counter[tuple[str, str]] = Counter()
 
     def chunks(self, report: Progress | None = None) -> Iterator[Any]:
-        """Yield Arrow tables: the kept columns, then ``predicted_<target>`` for each target."""
+        """Yield Arrow tables: the kept columns, then those of `predicted_names`."""
         import pyarrow as pa
 
         waiting: list[Any] = []
@@ -142,14 +144,29 @@ class Predictions:
         import numpy as np
         import pyarrow as pa
 
-        aside = _set_aside(self._table, self._keep)
+        from elltwo.data.aside import Aside
+
+        aside = Aside(self._table, self._keep)
         schema = self._schema()
-        for X, unseen in _encoder(self._fit).blocks(aside):
+        for X, offset, unseen in _blocks(_encoder(self._fit), aside):
             self.unseen.update(unseen)
-            predicted = self._fit.decision(X)
-            self.empty += int(np.isnan(predicted).any(axis=1).sum())
-            arrays = [*aside.take(len(X)), *(pa.array(column, from_pandas=True) for column in predicted.T)]
-            yield pa.table(arrays, names=schema.names).cast(schema)
+            eta = self._fit.decision(X, offset=offset)
+            self.empty += int(np.isnan(eta).any(axis=1).sum())
+            predicted = [pa.array(column, from_pandas=True) for column in self._predicted(eta)]
+            yield pa.table([*aside.take(len(X)).columns, *predicted], names=schema.names).cast(schema)
+
+    def _predicted(self, eta: Any) -> list[Any]:
+        """Return the columns that `predicted_names` names."""
+        import numpy as np
+
+        fit = self._fit
+        response = fit.predictions(eta)
+        if not self._labelled:
+            return list(response.T) if response.ndim > 1 else [response]
+        labels = response.tolist()
+        if not _probable(fit):
+            return [labels, *eta.T]
+        return [labels, *np.ascontiguousarray(fit.predictions(eta, "probability").T)]
 
     def _schema(self) -> Any:
         """Return the columns to write; text in any of Arrow's encodings becomes plain text."""
@@ -159,7 +176,10 @@ class Predictions:
             pa.field(name, pa.large_string() if kind == "string" else self._table.schema.field(name).type)
             for name, kind in ((name, self._table.kinds[name]) for name in self._keep)
         ]
-        return pa.schema([*fields, *(pa.field(name, pa.float64()) for name in self._names)])
+        types = [pa.float64()] * len(self._names)
+        if self._fit.classes is not None:
+            types[0] = _label_type(self._fit.classes)
+        return pa.schema([*fields, *map(pa.field, self._names, types)])
 
 
 def _encoder(fit: Fit) -> Encoder:
@@ -171,21 +191,41 @@ def _encoder(fit: Fit) -> Encoder:
     return Encoder(tuple(Column(name, "number") for name in fit.feature_names), "error")
 
 
-def _set_aside(table: Table, keep: list[str]) -> Any:
-    """Return the table such that the kept columns of rows just read can be taken from it."""
-    from elltwo.data.reading import Table
+def _blocks(encoder: Encoder, table: Table) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield features, offset (None without one) and unseen levels, block after block."""
+    from elltwo.data.offsets import OffsetEncoder
 
-    class SetAside(Table):
-        def batches(self, columns: Sequence[str]) -> Iterator[Any]:
-            for batch in table.batches(list(dict.fromkeys([*columns, *keep]))):
-                self.aside = batch.select(keep)
-                yield batch
+    if isinstance(encoder, OffsetEncoder):
+        yield from encoder.blocks_with_offset(table)
+    else:
+        yield from ((X, None, unseen) for X, unseen in encoder.blocks(table))
 
-        def take(self, rows: int) -> list[Any]:
-            taken, self.aside = self.aside.slice(0, rows), self.aside.slice(rows)
-            return list(taken.columns)
 
-    return SetAside(table.name, table.schema, table.n_rows)
+def predicted_names(fit: Fit) -> list[str]:
+    """Return the names of the columns of predictions.
+
+    ``predicted_<target>`` for each target; for classes its label, then ``probability_<label>`` for each, or
+    ``margin_<label>`` where the model gives margins (of two classes, that of the second).
+    """
+    if fit.classes is None:
+        return [f"predicted_{name}" for name in fit.target_names]
+    target = (fit.quality or {}).get("target", fit.target_names[0])
+    labels = fit.classes if _probable(fit) or fit.coef.shape[1] > 1 else fit.classes[1:]
+    what = "probability" if _probable(fit) else "margin"
+    return [f"predicted_{target}", *(f"{what}_{label}" for label in labels)]
+
+
+def _probable(fit: Fit) -> bool:
+    return fit.loss.link in ("logit", "softmax")
+
+
+def _label_type(classes: tuple[Any, ...]) -> Any:
+    """Return the Arrow type of labels."""
+    import pyarrow as pa
+
+    kinds = {type(label) for label in classes}
+    known = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+    return known.get(kinds.pop(), pa.large_string()) if len(kinds) == 1 else pa.large_string()
 
 
 def write_csv(file: BinaryIO, chunks: Iterator[Any]) -> None:

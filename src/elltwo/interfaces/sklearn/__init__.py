@@ -1,9 +1,38 @@
 """scikit-learn estimators: they validate, translate and delegate; no mathematics lives here."""
 
+from elltwo.interfaces.sklearn.classifiers import LinearSVC, LogisticRegression, RidgeClassifier
+from elltwo.interfaces.sklearn.elastic_net import ElasticNet, Lasso
+from elltwo.interfaces.sklearn.glm import GLM, LinearSVR
+from elltwo.interfaces.sklearn.kernel_ridge import KernelRidge
+from elltwo.interfaces.sklearn.random_features import RandomFeatures
 from elltwo.interfaces.sklearn.ridge import Ridge
 from elltwo.interfaces.sklearn.ridge_cv import RidgeCV
 
 #: Every estimator of the package.
-ESTIMATORS = (Ridge, RidgeCV)
+ESTIMATORS = (
+    Ridge,
+    RidgeCV,
+    GLM,
+    LinearSVR,
+    LogisticRegression,
+    LinearSVC,
+    RidgeClassifier,
+    ElasticNet,
+    Lasso,
+    KernelRidge,
+)
 
-__all__ = ["ESTIMATORS", "Ridge", "RidgeCV"]
+__all__ = [
+    "ESTIMATORS",
+    "GLM",
+    "ElasticNet",
+    "KernelRidge",
+    "Lasso",
+    "LinearSVC",
+    "LinearSVR",
+    "LogisticRegression",
+    "RandomFeatures",
+    "Ridge",
+    "RidgeCV",
+    "RidgeClassifier",
+]

@@ -1,8 +1,9 @@
-"""What the linear estimators share: validation of arrays and tables, fitted attributes, prediction."""
+"""What the linear estimators share: checked arrays and tables, options, fitted attributes, prediction."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,22 +12,32 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from elltwo.conventions import Form
 from elltwo.data.memory import MemorySource
+from elltwo.engine import fit_source
 from elltwo.errors import InputError, name_some
+from elltwo.folds import DealtFolds
+from elltwo.losses import Gaussian
 from elltwo.results import Fit, Path
+from elltwo.selection import KFold
 
 Array = npt.NDArray[Any]
 
 SPARSE = ("csr", "csc")
 #: Parameters that are either True or False; anything else would be taken for True.
 FLAGS = ("fit_intercept", "standardize", "alpha_per_target", "store_cv_results")
+#: Parameters that are handed to the fit as they are.
+OPTIONS = ("fit_intercept", "standardize", "penalty", "prior", "alpha_per_target", "alpha_scale", "tol")
 
 
-class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A regressor whose prediction is b + Xθ."""
+class LinearModel(BaseEstimator):  # type: ignore[misc]
+    """An estimator of coefficients θ and an intercept b, from which everything it predicts follows."""
 
     # As scikit-learn's own splitters do: groups that are passed on are meant for the splitter.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
+    #: What the parameter `C` stands for, in estimators that have one.
+    C_FORM: ClassVar[Form | None] = None
 
     coef_: Array
     intercept_: Any
@@ -42,24 +53,28 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coef_")
 
-    def _source(
-        self, X: Any, y: Any, sample_weight: Any, groups: Any = None, *, reset: bool = True
+    def _rows(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Any,
+        groups: Any,
+        target_names: tuple[str, ...] | None,
+        offset: Any = None,
     ) -> MemorySource:
-        """Validate parameters and training data and return the data as a source.
+        """Return validated X and y, with what goes along with each row, as a source.
 
         Whether X is finite is not looked at here: the pass over the rows notices it for free.
         """
-        _check_flags(self)
-        target_names = _target_names(y)
-        X, y = self._numbers(X, y, reset=reset, multi_output=True, y_numeric=True)
-        self._one_dimensional = y.ndim == 1
+        n = X.shape[0]
         return MemorySource(
             X,
             y,
-            None if sample_weight is None else _weights(sample_weight, X.shape[0]),
+            None if sample_weight is None else row_weights(sample_weight, n),
             feature_names=getattr(self, "feature_names_in_", None),
             target_names=target_names,
-            keys=None if groups is None else _groups(groups, X.shape[0]),
+            keys=None if groups is None else _groups(groups, n),
+            offset=offset,
         )
 
     def _numbers(self, X: Any, *y: Any, **options: Any) -> list[Any]:
@@ -83,6 +98,85 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
                 "(OneHotEncoder, OrdinalEncoder) or drop them; elltwo.fit encodes tables itself."
             ) from error
         return [X, *rest]
+
+    def _alpha(self) -> Any:
+        """Return alpha, or what `C` stands for if that was given instead."""
+        C = getattr(self, "C", None)
+        if C is None:
+            return self.alpha
+        if not (isinstance(self.alpha, str) and self.alpha == "loo"):
+            raise InputError(f"C={C!r} and alpha={self.alpha!r} both set the penalty; give one of them.")
+        if isinstance(C, (bool, np.bool_)) or not isinstance(C, (int, float, np.number)) or not C > 0:
+            raise InputError(f"C={C!r} must be a number above 0 (infinity: no penalty).")
+        if self.alpha_scale != "sum":
+            raise InputError(
+                f"C is on the sum scale, so alpha_scale={self.alpha_scale!r} does not go with it; give alpha."
+            )
+        assert self.C_FORM is not None
+        return self.C_FORM.factor({}) * float(C) ** self.C_FORM.value
+
+    def _rule(self) -> Any:
+        """Return alpha, with the folds that an integer stands for."""
+        alpha = self._alpha()
+        rule = KFold() if isinstance(alpha, str) and alpha == "kfold" else alpha
+        if isinstance(rule, KFold) and isinstance(rule.cv, (int, np.integer)):
+            return replace(rule, cv=self._folds(int(rule.cv)))
+        return rule
+
+    def _folds(self, k: int) -> Any:
+        """Return k folds: consecutive parts, or rows dealt at random if `random_state` says so."""
+        return k if self.random_state is None else DealtFolds(k, seed_of(self.random_state))
+
+    def _options(self) -> dict[str, Any]:
+        """Return the options that all fits share; an estimator without one of them has its default."""
+        return {name: getattr(self, name) for name in OPTIONS if hasattr(self, name)}
+
+    def _one_alpha(self) -> bool:
+        alpha = self._alpha()
+        return not getattr(self, "alpha_per_target", False) and (chooses(alpha) or np.ndim(alpha) == 0)
+
+    def _solve(self, source: MemorySource, rule: Any, loss: Any) -> Fit:
+        """Return the fit."""
+        check_range(source, loss)
+        if self.solver != "auto" and not isinstance(loss, Gaussian):
+            raise InputError(
+                f"solver={self.solver!r} is for squared error; for {loss.name} loss use 'auto' (Newton)."
+            )
+        return fit_source(source, rule, loss=loss, solver=self.solver, **self._options())
+
+    def _eta(self, X: Any) -> Array:
+        """Return b + Xθ in the shape of `coef_`: (n,), or (n, rows of coef_)."""
+        check_is_fitted(self)
+        (X,) = self._numbers(X, reset=False)
+        if sparse.issparse(X):
+            X = X.tocsr()
+        with np.errstate(invalid="ignore", over="ignore"):
+            eta: Array = np.asarray(X @ self.coef_.T) + self.intercept_
+        if not np.isfinite(eta).all():
+            names = getattr(self, "feature_names_in_", None)
+            raise MemorySource(X, np.zeros(X.shape[0]), feature_names=names).why_not_finite()
+        return eta
+
+
+class LinearEstimator(MultiOutputMixin, RegressorMixin, LinearModel):  # type: ignore[misc]
+    """A regressor: the targets are numbers, one column or several."""
+
+    def _source(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        groups: Any = None,
+        *,
+        offset: Any = None,
+        reset: bool = True,
+    ) -> MemorySource:
+        """Validate parameters and training data and return the data as a source."""
+        check_flags(self)
+        names = target_names(y)
+        X, y = self._numbers(X, y, reset=reset, multi_output=True, y_numeric=True)
+        self._one_dimensional = y.ndim == 1
+        return self._rows(X, y, sample_weight, groups, names, offset)
 
     def _take(self, fit: Fit, *, one_alpha: bool) -> Self:
         """Set the fitted attributes in scikit-learn's shapes."""
@@ -111,23 +205,24 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type:
         InputError
             If X holds NaN or infinity; the message names the columns.
         """
-        check_is_fitted(self)
-        (X,) = self._numbers(X, reset=False)
-        if sparse.issparse(X):
-            X = X.tocsr()
-        with np.errstate(invalid="ignore", over="ignore"):
-            prediction: Array = np.asarray(X @ self.coef_.T) + self.intercept_
-        if not np.isfinite(prediction).all():
-            names = getattr(self, "feature_names_in_", None)
-            raise MemorySource(X, np.zeros(X.shape[0]), feature_names=names).why_not_finite()
-        return prediction
+        return self._eta(X)
 
 
-def _check_flags(estimator: Any) -> None:
+def check_flags(estimator: Any) -> None:
+    """Raise InputError unless every switch of an estimator is True or False."""
     for name in FLAGS:
         value = getattr(estimator, name, False)
         if not isinstance(value, (bool, np.bool_)):
             raise InputError(f"{name} must be True or False; got {value!r}.")
+
+
+def check_range(source: MemorySource, loss: Any) -> None:
+    """Raise InputError, naming the target, if y has values that the loss is not made for."""
+    if loss.coupled:
+        loss.check(source.y, " ".join(source.target_names))
+        return
+    for t, name in enumerate(source.target_names):
+        loss.check(source.y[:, t], name)
 
 
 def _whole_table(X: Any) -> Any:
@@ -146,7 +241,7 @@ def _columns_without_numbers(X: Any) -> list[str]:
     return [name for name, kind in frame.schema.items() if not (kind.is_numeric() or kind == nw.Boolean)]
 
 
-def _target_names(y: Any) -> tuple[str, ...] | None:
+def target_names(y: Any) -> tuple[str, ...] | None:
     """Return the column names of a table, or the name of a series, if they are text."""
     names = getattr(y, "column_names", getattr(y, "columns", None))
     if names is None:
@@ -154,7 +249,7 @@ def _target_names(y: Any) -> tuple[str, ...] | None:
     return tuple(names) if all(isinstance(name, str) and name for name in names) else None
 
 
-def _weights(sample_weight: Any, n: int) -> Array:
+def row_weights(sample_weight: Any, n: int) -> Array:
     """Return the weights as an array (n,), with their dtype: integers are counts."""
     weights = np.asarray(sample_weight)
     if weights.ndim == 0:
@@ -177,3 +272,17 @@ def _groups(groups: Any, n: int) -> Array:
     if values.shape != (n,):
         raise InputError(f"groups has shape {values.shape}; one value per row is needed: ({n},).")
     return values
+
+
+def chooses(alpha: Any) -> bool:
+    """Return whether alpha is a rule or its name rather than a number or numbers."""
+    return isinstance(alpha, str) or hasattr(alpha, "criterion")
+
+
+def seed_of(random_state: Any) -> int:
+    """Return a seed for an integer ≥ 0 or a RandomState."""
+    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    raise InputError(f"random_state must be None, an integer ≥ 0 or a RandomState; got {random_state!r}.")

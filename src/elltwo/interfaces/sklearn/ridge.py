@@ -7,10 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from elltwo.engine import fit_moments, fit_source
+from elltwo.engine import fit_moments
 from elltwo.errors import InputError
-from elltwo.folds import DealtFolds
-from elltwo.interfaces.sklearn.linear import LinearEstimator
+from elltwo.interfaces.sklearn.linear import LinearEstimator, chooses
+from elltwo.losses import Gaussian
 from elltwo.moments import Moments, gather
 from elltwo.selection import KFold
 
@@ -143,8 +143,7 @@ class Ridge(LinearEstimator):
         """
         source = self._source(X, y, sample_weight, groups)
         self._forget()
-        fit = fit_source(source, self._rule(), solver=self.solver, **self._options())
-        return self._take(fit, one_alpha=self._one_alpha())
+        return self._take(self._solve(source, self._rule(), Gaussian()), one_alpha=self._one_alpha())
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Add a batch of rows; the coefficients are those of one fit on all batches so far.
@@ -201,7 +200,7 @@ class Ridge(LinearEstimator):
             raise source.why_not_finite()
         batches = (before or _Batches(source.target_names)).add(moments, folds)
         self._batches = batches
-        if sum(atom.rows for atom in batches.atoms) < 2 and _chooses(self.alpha):
+        if sum(atom.rows for atom in batches.atoms) < 2 and chooses(self.alpha):
             return self
         fit = fit_moments(
             batches.atoms,
@@ -229,42 +228,3 @@ class Ridge(LinearEstimator):
     def _forget(self) -> None:
         """Drop the moments of earlier batches."""
         self.__dict__.pop("_batches", None)
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            "fit_intercept": self.fit_intercept,
-            "standardize": self.standardize,
-            "penalty": self.penalty,
-            "prior": self.prior,
-            "alpha_per_target": self.alpha_per_target,
-            "alpha_scale": self.alpha_scale,
-            "tol": self.tol,
-        }
-
-    def _one_alpha(self) -> bool:
-        return not self.alpha_per_target and (_chooses(self.alpha) or np.ndim(self.alpha) == 0)
-
-    def _rule(self) -> Any:
-        """Return alpha, with folds dealt at random if `random_state` says so."""
-        rule = KFold() if isinstance(self.alpha, str) and self.alpha == "kfold" else self.alpha
-        if (
-            self.random_state is None
-            or not isinstance(rule, KFold)
-            or not isinstance(rule.cv, (int, np.integer))
-        ):
-            return rule
-        return replace(rule, cv=DealtFolds(int(rule.cv), _seed(self.random_state)))
-
-
-def _chooses(alpha: Any) -> bool:
-    """Return whether alpha is a rule or its name rather than a number or numbers."""
-    return isinstance(alpha, str) or hasattr(alpha, "criterion")
-
-
-def _seed(random_state: Any) -> int:
-    """Return a seed for an integer ≥ 0 or a RandomState."""
-    if isinstance(random_state, (int, np.integer)) and random_state >= 0:
-        return int(random_state)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    raise InputError(f"random_state must be None, an integer ≥ 0 or a RandomState; got {random_state!r}.")

@@ -1,0 +1,84 @@
+"""The model without features: its intercept, and its deviance, which every other model is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elltwo.losses import Loss
+from elltwo.problem import Problem
+
+Array = npt.NDArray[Any]
+
+#: Newton steps for the intercept, and the step, relative to its size, at which it is known.
+MOST_STEPS, SMALLEST = 100, 1e-10
+
+
+def null_intercept(loss: Loss, y_mean: Array, centre: bool) -> Array:
+    """Return b of the model without features from the means of y, shape (T,): 0 without an intercept.
+
+    Of classes the intercepts sum to 0, as in the symmetric form. Exact for families without an offset, a
+    start for other losses.
+    """
+    if not centre:
+        return np.zeros_like(y_mean)
+    b = np.broadcast_to(np.asarray(loss.null(y_mean), dtype=np.float64), y_mean.shape).copy()
+    return b - b.mean() if loss.coupled else b
+
+
+def best_intercept(loss: Loss, b: Array, measure: Callable[[Array], tuple[Array, Array]]) -> Array:
+    """Return the b that minimises the deviance; `measure(b)` is Σ wℓ' (T,) and Σ wℓ'' (T, T)."""
+    low, high = np.full(len(b), -np.inf), np.full(len(b), np.inf)
+    for _ in range(MOST_STEPS):
+        first, second = measure(b)
+        if loss.coupled:
+            step = -np.linalg.pinv(second, hermitian=True) @ first
+        else:  # in one dimension the sign of the slope keeps the minimum between two bounds
+            low, high = np.where(first < 0, b, low), np.where(first > 0, b, high)
+            curvature = second.diagonal()
+            step = -first / np.where(curvature > 0, curvature, 1.0)
+            outside = (b + step <= low) | (b + step >= high)
+            between = outside & np.isfinite(low) & np.isfinite(high)
+            step[between] = (low[between] + high[between]) / 2 - b[between]
+        b = b + step
+        if np.all(np.abs(step) <= SMALLEST * (1 + np.abs(b))):
+            break
+    return b
+
+
+def curvature_at(loss: Loss, y: Array, eta: Array, w: Array) -> tuple[Array, Array]:
+    """Return Σ wℓ' (T,) and the matrix of Σ wℓ'' (T, T) over rows."""
+    slope, curvature = loss.derivatives(y, eta)
+    if loss.coupled:
+        p = loss.mean(eta)
+        return w @ slope, np.diag(w @ p) - (p * w[:, None]).T @ p
+    total = w @ curvature
+    # Where no row has a curvature (hinge, tube, Huber far off), its bound 1 makes a safe step.
+    return w @ slope, np.diag(np.where(total > 0, total, w.sum()))
+
+
+def null_deviance(problem: Problem, y_mean: Array) -> Array:
+    """Return Σ w·dev of the best model without features and without a prior, shape (S,)."""
+    source: Any = problem.source
+    loss = problem.loss
+
+    def rows(b: Array) -> Iterator[tuple[Array, Array, Array]]:
+        for block in getattr(source, "row_blocks", source.blocks)():
+            w = np.ones(len(block.y)) if block.weights is None else block.weights
+            eta = np.broadcast_to(b, block.y.shape)
+            yield block.y, eta if block.offset is None else eta + block.offset, w
+
+    def measure(b: Array) -> tuple[Array, Array]:
+        parts = [curvature_at(loss, y, eta, w) for y, eta, w in rows(b)]
+        return np.sum([g for g, _ in parts], axis=0), np.sum([h for _, h in parts], axis=0)
+
+    b = null_intercept(loss, y_mean, problem.fit_intercept)
+    if problem.fit_intercept:
+        b = best_intercept(loss, b, measure)
+    total = np.zeros(problem.n_scores)
+    for y, eta, w in rows(b):
+        total += 2 * (w @ loss.value(y, eta))
+    return total
