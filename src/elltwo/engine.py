@@ -86,6 +86,8 @@ def fit_source(
         source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior, loss=loss
     )
     rule, fixed = _rule_or_number(alpha, source.n_targets, alpha_per_target)
+    if problem.loss.coupled and fixed is not None and len(np.unique(fixed)) > 1:
+        raise InputError("alpha has a value for each class, but the classes are one model; give one number.")
     plan = None if rule is None else rule.plan(source)
     one_alpha = fixed is not None and len(np.unique(fixed)) == 1
     chosen, why = choose(problem, solver, one_alpha=one_alpha)

@@ -25,14 +25,17 @@ from elltwo.data import encode, memory
 from elltwo.data.base import Block, BlockwiseSource
 from elltwo.data.encode import Encoder
 from elltwo.data.memory import MemorySource
+from elltwo.data.random_features import MappedSource
 from elltwo.data.table import TableSource, open_table
 from elltwo.errors import InputError
-from elltwo.interfaces.sklearn import ESTIMATORS
+from elltwo.interfaces.sklearn import ESTIMATORS, Ridge
 from elltwo.losses import LOSSES, Gaussian, Multinomial
 from elltwo.moments import gather
 from elltwo.penalties import PENALTIES, Diagonal, Identity, Matrix, QuadraticForm, Standardized
 from elltwo.selection import RULES
 from elltwo.solvers.auto import SOLVERS, WIDE_ORTHOGONAL
+from elltwo.solvers.coordinate import CoordinateSolver
+from elltwo.solvers.kernel import KernelSolver, KernelSource
 from elltwo.solvers.spectral import SpectralSolver
 from elltwo.testing import check_loss, check_penalty, check_solver, check_source
 
@@ -76,9 +79,22 @@ def test_every_penalty_has_an_example() -> None:
     assert {type(penalty) for penalty in EXAMPLES.values()} == set(PENALTIES)
 
 
-@pytest.mark.parametrize("solver", [*SOLVERS, WIDE_ORTHOGONAL], ids=repr)
+# Solvers without leave-one-out; their files in this folder compare them with the others.
+WITHOUT_LOO = ("newton-cg", "gradient", "sgd")
+
+
+@pytest.mark.parametrize(
+    "solver", [*(s for s in SOLVERS if s.name not in WITHOUT_LOO), WIDE_ORTHOGONAL], ids=repr
+)
 def test_solvers(solver: Any) -> None:
     check_solver(solver)
+
+
+@pytest.mark.parametrize("name", WITHOUT_LOO)
+def test_solvers_without_leave_one_out_say_what_to_use(name: str) -> None:
+    X = sparse.csr_matrix(REAL) if name == "newton-cg" else REAL
+    with pytest.raises(InputError, match="kfold"):
+        Ridge("loo", solver=name).fit(X, Y[:, 0])
 
 
 N = 37
@@ -224,7 +240,10 @@ def that_have(*methods: str) -> set[type]:
 TUPLES = {
     "LOSSES": (LOSSES, that_have("value", "gradient", "curvature")),
     "PENALTIES": (PENALTIES, that_have("form", "check")),
-    "SOLVERS": (tuple(type(solver) for solver in SOLVERS), that_have("gather", "state")),
+    "SOLVERS": (
+        (*(type(solver) for solver in SOLVERS), KernelSolver, CoordinateSolver),
+        that_have("gather", "state"),
+    ),
     "RULES": (RULES, that_have("plan", "criterion")),
     "ESTIMATORS": (ESTIMATORS, that_have("fit", "predict", "get_params")),
 }
@@ -237,8 +256,21 @@ def test_tuple_names_every_class_of_its_kind_once(name: str) -> None:
     assert set(listed) == defined
 
 
+def test_features_computed_block_by_block_are_a_source() -> None:
+    source = MappedSource(MemorySource(REAL, Y, PRECISIONS), lambda X: X**2, list("abcd"))
+    check_source(source, REAL**2, Y, PRECISIONS)
+
+
+def test_principal_coordinates_of_a_kernel_are_a_source() -> None:
+    source = KernelSource(REAL @ REAL.T, Y, PRECISIONS, centre=False)
+    features = next(source.blocks()).X
+    np.testing.assert_allclose(features @ features.T, REAL @ REAL.T, atol=1e-12 * np.sum(REAL**2))
+    check_source(source, features, Y, PRECISIONS)
+
+
 def test_every_source_is_checked_above() -> None:
-    assert that_have("blocks", "fold", "map") == {BlockwiseSource, MemorySource, TableSource}
+    checked = {BlockwiseSource, MemorySource, TableSource}
+    assert that_have("blocks", "fold", "map") == {*checked, KernelSource, MappedSource}
 
 
 @pytest.mark.parametrize("part", [*RULES, *ESTIMATORS])

@@ -209,7 +209,7 @@ def dense(problem: Problem, theta: Any, b: Any, alpha: float) -> dict[str, Any]:
     assert isinstance(source, MemorySource)
     X, y = np.asarray(source.X, dtype=float), source.y[:, 0]
     w = np.ones(len(y)) if source.weights is None else source.weights
-    offset = 0.0 if source._offset is None else source._offset[:, 0]
+    offset = 0.0 if source.given_offset is None else source.given_offset[:, 0]
     D = np.column_stack([X, np.ones(len(X))]) if problem.fit_intercept else X
     eta = X @ theta[:, 0] + b[0] + offset
     g, h = loss.gradient(y, eta), loss.curvature(y, eta)

@@ -74,8 +74,16 @@ def _loo_deviance(context: Context, alphas: Array) -> Scores:
     """Return the weighted mean deviance (squared error) of the held-out rows and its standard error."""
     shape = (len(alphas), context.problem.n_scores)
     first, second, cross = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    total, squares = 0.0, 0.0
     counts = context.problem.source.counts
+    with np.errstate(over="ignore", invalid="ignore"):  # deviances of hopeless alphas: infinite, not chosen
+        return _sum_deviances(context, alphas, first, second, cross, counts)
+
+
+def _sum_deviances(
+    context: Context, alphas: Array, first: Array, second: Array, cross: Array, counts: bool
+) -> Scores:
+    """Add up deviances, their squares and what their standard error needs."""
+    total, squares = 0.0, 0.0
     for part in context.state.influence(context.problem, alphas):
         error = part.deviance()
         w = part.weights

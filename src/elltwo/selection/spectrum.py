@@ -31,6 +31,11 @@ class _SpectrumRule:
         """Return RSS or deviance (A, S), df with the intercept (A, S) or (A, 1), and n."""
         n = context.statistic.observations
         df = df_each(context.state, alphas) + context.problem.fit_intercept
+        if np.isnan(df).all():
+            raise InputError(
+                "this rule needs the effective degrees of freedom, which are only estimated for so many "
+                "sparse features. Use 'kfold', or give a number as alpha."
+            )
         return context.state.deviance(alphas), df, n
 
 

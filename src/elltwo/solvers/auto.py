@@ -10,10 +10,12 @@ from elltwo.errors import InputError, did_you_mean
 from elltwo.problem import Problem
 from elltwo.solvers.cholesky import CholeskySolver
 from elltwo.solvers.dual import DualSolver
+from elltwo.solvers.gradient import GradientSolver
 from elltwo.solvers.newton import NewtonSolver
 from elltwo.solvers.newton_cg import NewtonCGSolver
 from elltwo.solvers.orthogonal import OrthogonalSolver
 from elltwo.solvers.reduced import ReducedSolver
+from elltwo.solvers.sgd import SGDSolver
 from elltwo.solvers.spectral import SpectralSolver
 
 #: Every solver of the package, by name.
@@ -25,6 +27,8 @@ SOLVERS = (
     NewtonSolver(),
     ReducedSolver(),
     NewtonCGSolver(),
+    GradientSolver(),
+    SGDSolver(),
 )
 
 #: A wide problem on disk is read into memory for the dual up to this size.
@@ -113,7 +117,10 @@ AUTO = (
     ),
     Choice("many alphas", lambda _: True, SpectralSolver(), "one eigendecomposition serves every alpha"),
 )
-_ANY_LOSS = (NewtonSolver.name, ReducedSolver.name, NewtonCGSolver.name)
+_ANY_LOSS = tuple(
+    solver.name
+    for solver in (NewtonSolver(), ReducedSolver(), NewtonCGSolver(), GradientSolver(), SGDSolver())
+)
 _ONLY = tuple(solver.name for solver in SOLVERS)
 #: What takes over when u·κ̂² says that squaring the data would cost too many digits.
 ORTHOGONAL = "the normal equations would lose digits (condition {condition:.1e})"
@@ -163,7 +170,9 @@ def _check_order(solver: Any, look: Look) -> None:
     """Refuse to diagonalise a matrix so large that it would take hours."""
     of_rows = isinstance(solver, DualSolver)
     order = look.n if of_rows else look.p
-    free = isinstance(solver, (CholeskySolver, NewtonSolver, ReducedSolver, NewtonCGSolver))
+    free = not isinstance(solver, (SpectralSolver, OrthogonalSolver, DualSolver)) or isinstance(
+        solver, CholeskySolver
+    )
     if order is not None and order > MOST_ORDER and not free:
         raise InputError(
             f"solver '{solver.name}' would diagonalise a matrix of order {order:,} (the number of "

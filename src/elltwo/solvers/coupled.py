@@ -114,8 +114,9 @@ class Coupled:
 
     def condition(self, alpha: float) -> float:
         """Return the condition of the scaled matrix, infinite if it is singular."""
-        values = np.linalg.eigvalsh(self._matrix(alpha)[0])
-        values = values[values != 0]
+        matrix = self._matrix(alpha)[0]
+        real = matrix.diagonal() > 0  # without an intercept, its coordinates are empty
+        values = np.linalg.eigvalsh(matrix[np.ix_(real, real)])
         return float(values[-1] / values[0]) if values[0] > 0 else float("inf")
 
     def left_out(self, X: Array, y: Array, eta: Array, v: Array, alpha: float, loss: Loss) -> Array:

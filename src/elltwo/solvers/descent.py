@@ -29,6 +29,8 @@ Array = npt.NDArray[Any]
 
 #: A chord step is good while it shrinks the gradient by this factor; else the curvature is renewed.
 FALLS = 0.25
+#: Share of the null model's gradient below which gradients are rounding noise.
+SMALLEST = 1e-8
 #: Steps after which a model is given up.
 MOST_TRIES = 200
 #: Steps without progress after which a model is as good as rounding lets it be, near the optimum or far away.
@@ -94,10 +96,10 @@ def solve(
         tries[todo] += 1
         at = columns.of(todo)
         part = columns.take(at)
-        g, gb, _ = gradients(book, part, theta[:, at], b[at])
+        g, gb, squares = gradients(book, part, theta[:, at], b[at])
         g += part.pull(theta[:, at])
         gb = gb if centre else np.zeros_like(gb)
-        found = relative_gradient(part, g, gb, centre).reshape(-1, G).max(axis=1)
+        found = relative_gradient(part, g, gb, squares, centre).reshape(-1, G).max(axis=1)
         last = relative[todo]
         # Models that went beyond the minimum along their step go back to where a secant puts it.
         end = _along(g, gb, step_theta[:, at], step_b[at], G)
@@ -163,11 +165,18 @@ def _along(g: Array, gb: Array, d_theta: Array, d_b: Array, group: int) -> Array
     return np.asarray(each.reshape(-1, group).sum(axis=1))
 
 
-def relative_gradient(columns: Columns, g: Array, gb: Array, centre: bool) -> Array:
-    """Return the largest relative gradient of each column, the intercept profiled out of the slopes."""
+def relative_gradient(columns: Columns, g: Array, gb: Array, squares: Array, centre: bool) -> Array:
+    """Return the largest relative gradient of each column, the intercept profiled out of the slopes.
+
+    It is relative to ‖z_j‖·‖ℓ'‖ at the null model or here, whichever is smaller: where the null model fits
+    badly by many orders of magnitude, its gradient is no measure. Below SMALLEST of it, what is left is rounding.
+    """
     centred = g - columns.mean * gb if centre else g
     everything = np.vstack([centred, gb]) if centre else centred
-    size = columns.size if centre else columns.size[:-1]
+    null = np.where(columns.size[-1] > 0, columns.size[-1], 1.0)
+    size = (columns.size if centre else columns.size[:-1]) * np.clip(
+        np.sqrt(columns.weight * squares) / null, SMALLEST, 1.0
+    )
     size = np.where(size > 0, size, np.inf)
     return np.asarray(np.max(np.abs(everything) / size, axis=0))
 

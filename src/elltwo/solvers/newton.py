@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF
-from elltwo.errors import Status
+from elltwo.errors import InputError, Status
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
@@ -146,10 +146,10 @@ class NewtonState:
         theta, b = self._at(alpha)
         models = quadratics(book, columns, theta, b, self.centre)
         solved = solve(book, columns, theta, b, models, centre=self.centre, tol=tol)
-        g, gb, _ = gradients(book, columns, solved.theta, solved.b)
+        g, gb, squares = gradients(book, columns, solved.theta, solved.b)
         g += columns.pull(solved.theta)
         gb = gb if self.centre else np.zeros(T)
-        left = float(relative_gradient(columns, g, gb, self.centre).max())
+        left = float(relative_gradient(columns, g, gb, squares, self.centre).max())
         step = steps(models, columns, np.arange(len(models)), g, gb)
         firsts = alpha[:: self.joint.group]
         condition = max(q.condition(float(a)) for q, a in zip(models, firsts, strict=True))
@@ -192,6 +192,8 @@ def certified(
     free = bool((alpha == 0).any() or (form.d == 0).any())
     if final.left > NOT_REACHED:
         notes = (Status.NOT_CONVERGED,)
+    elif np.isinf(final.condition):
+        notes = (Status.RANK_DEFICIENT,)
     elif problem.loss.link in ("logit", "softmax") and free and (final.deviance < SEPARATED * null).any():
         notes = (Status.SEPARATED,)
     return Outcome(theta, b, final.deviance, null, certificate, notes)
@@ -211,8 +213,22 @@ def _digits(statistic: Statistic, theta: Array, b: Array, final: Final) -> float
     worst = max(worst, float(np.max(np.abs(d_b) / np.where(size > 0, size, 1.0), initial=0.0)))
     scale = np.where(statistic.x_scale > 0, statistic.x_scale, np.inf)
     shifted = 8 + float(np.max(np.abs(statistic.x_mean) / scale, initial=0.0))
-    floor = shifted * ROUNDOFF * np.sqrt(final.condition) if np.isfinite(final.condition) else 1.0
-    return float(np.clip(-np.log10(max(worst, floor, 1e-300)), 0.0, 15.9))
+    # A singular matrix is solved on its range, whose condition is at most what float64 can tell from 0.
+    floor = shifted * ROUNDOFF * np.sqrt(min(final.condition, 1 / ROUNDOFF))
+    if final.left > NOT_REACHED:
+        floor = max(floor, final.left)
+    return float(np.clip(-np.log10(max(worst, floor, 1e-300)), 0.0, 15.9)) + 0.0
+
+
+def refuse_absent(rows: Any) -> None:
+    """Refuse training rows that lack a class: its probability would go to 0, and its intercept for ever."""
+    problem = rows.problem if hasattr(rows, "problem") else rows.book.problem
+    if problem.loss.coupled and not np.all(rows.y_mean > 0):
+        name = problem.source.target_names[int(np.argmin(rows.y_mean))]
+        raise InputError(
+            f"class '{name}' has no row (of positive weight) among the training rows. Leave the class out, "
+            "or use fewer or stratified folds (StratifiedKFold)."
+        )
 
 
 @dataclass(frozen=True)
@@ -227,6 +243,7 @@ class NewtonSolver:
 
     def state(self, rows: RowSet, form: QuadraticForm, centre: bool) -> NewtonState:
         """Return a state whose models are solved when they are asked for."""
+        refuse_absent(rows)
         return NewtonState(rows, form, centre, Joint([rows], [form], centre), 0)
 
     def states(
@@ -238,6 +255,7 @@ class NewtonSolver:
         """
         books: dict[int, list[int]] = {}
         for k, rows in enumerate(sets):
+            refuse_absent(rows)
             books.setdefault(id(rows.book), []).append(k)
         states: dict[int, NewtonState] = {}
         for ks in books.values():

@@ -24,6 +24,7 @@ from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
 from elltwo.solvers.base import HeldOut, Outcome
+from elltwo.solvers.newton import SEPARATED, refuse_absent
 from elltwo.solvers.null import null_deviance, null_intercept
 
 Array = npt.NDArray[Any]
@@ -314,8 +315,16 @@ class SparseState:
         b = point.b - self.mean @ point.theta
         null = null_deviance(rows.problem, rows.y_mean)
         restored = rows.problem.restore(point.theta, b)
-        notes = (Status.NOT_CONVERGED,) if point.relative > 1e-5 else ()
+        notes: tuple[Status, ...] = (Status.NOT_CONVERGED,) if point.relative > 1e-5 else ()
         deviance = rows.deviance(point.theta[None], b[None])[0]
+        free = bool((alpha == 0).any() or (self.form.d == 0).any())
+        if (
+            not notes
+            and self.loss.link in ("logit", "softmax")
+            and free
+            and (deviance < SEPARATED * null).any()
+        ):
+            notes = (Status.SEPARATED,)
         return Outcome(*restored, deviance, null, certificate, (*notes, Status.ESTIMATED_DF))
 
 
@@ -446,4 +455,5 @@ class NewtonCGSolver:
 
     def state(self, rows: SparseRows, form: QuadraticForm, centre: bool) -> SparseState:
         """Return a state whose models are solved when they are asked for."""
+        refuse_absent(rows)
         return SparseState(rows, form, centre)

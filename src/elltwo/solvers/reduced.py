@@ -131,6 +131,18 @@ class ReducedState:
         """Return κ̂² of the curvature at the optimum, in the space of the rows."""
         return self.inner.condition(alpha)
 
+    def solve(self, rhs: Array, alpha: Array) -> Array:
+        """Return (H + α_t P)⁻¹ rhs_t; beyond the span of the rows, where H is 0, that is P⁻¹ rhs_t/α_t."""
+        split, Q = self._split, self._factors[0]
+        turned = split.rotate(rhs.T).T
+        held = turned[split.held] / split.root[:, None]
+        inside = self.inner.solve(np.vstack([turned[split.free], Q.T @ held]), alpha)
+        beyond = np.divide(held - Q @ (Q.T @ held), alpha, out=np.zeros_like(held), where=alpha > 0)
+        theta = self._theta(inside)
+        more = np.zeros_like(theta)
+        more[split.held] = beyond / split.root[:, None]
+        return theta + (more if self.form.rotation is None else self.form.rotation @ more)
+
     def influence(self, problem: Problem, alphas: Array) -> Iterator[HeldOut]:  # noqa: ARG002
         """Yield η without each row, as Newton's state does."""
         yield from self.inner.influence(self.inner.statistic.book.problem, alphas)

@@ -225,9 +225,10 @@ def _check_influence(state: Any, problem: Problem, rows: _Rows, form: QuadraticF
     n, T = rows.y.shape
     errors, seen = np.full((n, len(_ALPHAS), T), np.nan), np.zeros((n, T), dtype=np.int64)
     for part in state.influence(problem, _ALPHAS):
-        keep = part.keep
+        keep = getattr(part, "keep", np.ones(1))
         require((keep > 0).all(), f"{where}: influence has keep = {keep.min():g}; it must be positive.")
-        errors[part.rows, :, part.targets] = part.residual / keep[:, :, None]
+        y = rows.y[part.rows, part.targets]
+        errors[part.rows, :, part.targets] = y[:, None, :] - part.prediction(y)
         seen[part.rows, part.targets] += 1
         equal(f"{where}: weights of influence", part.weights, rows.w[part.rows])
     times = f"{seen.min()} to {seen.max()} times"
