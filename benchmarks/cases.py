@@ -1,4 +1,4 @@
-"""The claims about speed and memory, one function each: run, and return (measured, bar, detail).
+"""All claims about speed and memory, one function each; those about ridge regression are written here.
 
 Each compares with a peer, or with the hardware's own limit, in the same process and run.
 """
@@ -10,27 +10,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import elasticnet
+import kernels
+import likelihoods
+from outcome import Outcome
 from timing import best_of, seconds
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A measured ratio and what it has to be: at least (`more`) or at most the bar."""
-
-    ratio: float
-    bar: float
-    more: bool
-    detail: str
-
-    @property
-    def met(self) -> bool:
-        return self.ratio >= self.bar if self.more else self.ratio <= self.bar
 
 
 def problem(n: int, p: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -144,6 +133,9 @@ def _peak_memory(command: list[str]) -> float:
     return usage.ru_maxrss / 1e6
 
 
-CASES: tuple[Callable[[], Outcome], ...] = (loo, kfold, gram, memory, imports, parquet)
-
-__all__ = ["CASES", "Outcome"]
+CASES: tuple[Callable[[], Outcome], ...] = (
+    *(loo, kfold, gram, memory, imports, parquet),
+    *likelihoods.CASES,
+    *kernels.CASES,
+    *elasticnet.CASES,
+)

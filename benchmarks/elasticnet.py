@@ -5,6 +5,7 @@ Needs Rscript with the package glmnet (Debian and Ubuntu: r-cran-glmnet).
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cases import Outcome
+from outcome import Outcome, Unmeasured
 from timing import best_of
 
 N, P, ALPHAS = 2_000, 10_000, 100
@@ -28,6 +29,8 @@ def lasso_path() -> Outcome:
     from elltwo.problem import Problem
     from elltwo.solvers.coordinate import CoordinateSolver
 
+    if not _has_glmnet():
+        raise Unmeasured("R with glmnet is not installed")
     rng = np.random.default_rng(0)
     X = np.asfortranarray(rng.standard_normal((N, P)))
     theta = np.where(np.arange(P) % 100 == 0, rng.standard_normal(P), 0.0)
@@ -49,6 +52,13 @@ def lasso_path() -> Outcome:
         raise AssertionError(f"our gap {gaps[0]:.1e} is not 100 times smaller than {gaps[1]:.1e}")
     detail = f"{mine:.2f} s (gap {gaps[0]:.0e}) against {theirs:.2f} s (gap {gaps[1]:.0e})"
     return Outcome(mine / theirs, 1.0, False, detail)
+
+
+def _has_glmnet() -> bool:
+    if shutil.which("Rscript") is None:
+        return False
+    found = ["Rscript", "-e", 'quit(status = !requireNamespace("glmnet", quietly = TRUE))']
+    return subprocess.run(found, check=False, capture_output=True).returncode == 0
 
 
 def _glmnet(X: Any, y: Any, lam: Any) -> tuple[float, Any]:

@@ -10,15 +10,20 @@ import sys
 from pathlib import Path
 
 from cases import CASES
+from outcome import Unmeasured
 
 
 def run_one(name: str) -> None:
     case = next(c for c in CASES if c.__name__ == name)
-    outcome = case()
+    try:
+        outcome = case()
+    except Unmeasured as reason:
+        print(f"{name:15s} not measured: {reason}", flush=True)
+        return
     sign = "at least" if outcome.more else "at most"
     verdict = "met" if outcome.met else "MISSED"
     print(
-        f"{name:9s} {outcome.ratio:8.2f} x  {sign:8s} {outcome.bar:6.2f}  {verdict:7s} {outcome.detail}",
+        f"{name:15s} {outcome.ratio:8.2f} x  {sign:8s} {outcome.bar:6.2f}  {verdict:7s} {outcome.detail}",
         flush=True,
     )
 

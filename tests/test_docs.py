@@ -12,11 +12,22 @@ import pytest
 from click.testing import CliRunner
 from matplotlib import pyplot as plt
 
-from elltwo import diagnostics, folds, moments, run, selection
+from elltwo import diagnostics, fitting, folds, inference, kernels, losses, moments, run, selection
 from elltwo.array import ROUNDOFF
-from elltwo.data import encode, query, reading
+from elltwo.data import classes, encode, query, reading
 from elltwo.interfaces.cli.main import cli
-from elltwo.solvers import auto
+from elltwo.interfaces.sklearn import kernel_fitting
+from elltwo.solvers import (
+    auto,
+    coordinate,
+    coupled,
+    descent,
+    first_order_state,
+    gradient,
+    joint,
+    kernel_dual,
+    newton,
+)
 from elltwo.solvers.cholesky import Cholesky
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +44,7 @@ def page(name):
 
 
 def test_the_index_links_every_page():
-    linked = set(re.findall(r"\]\(([a-z]+\.md)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    linked = set(re.findall(r"\]\(([a-z-]+\.md)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
     assert linked == {path.name for path in DOCS.glob("*.md")} - {"index.md"}
 
 
@@ -75,6 +86,31 @@ def short(value):
         ("certificate", f"over {diagnostics.PROBES} random probes"),
         ("certificate", {1 << 22: "2²² (4 million) numbers"}[run.CHEAP_REREAD]),
         ("objective", f"{moments.NOISE / ROUNDOFF:g}·u·|x̄ⱼ|"),
+        ("glm", f"shrinks the gradient by a factor of {1 / descent.FALLS:g}"),
+        ("glm", f"to a relative gradient of {joint.PATH_TOL:g}"),
+        ("glm", f"more than {auto.SPARSE_FEATURES:,} features (`newton-cg`)"),
+        ("glm", f"beyond η = ±{losses.base.ETA_BOUND:g}"),
+        ("glm", f"the residual is above {short(newton.NOT_REACHED)}"),
+        ("glm", f"less than {short(newton.SEPARATED)} of the null deviance"),
+        ("glm", f"order K·(p + 1), and the limit is {coupled.MOST_ORDER:,}"),
+        ("solvers", f"order K·(p + 1), at most {coupled.MOST_ORDER:,}"),
+        ("solvers", f"more than {auto.SPARSE_FEATURES:,} sparse features"),
+        ("tables", f"take up to {fitting.KEPT_BYTES >> 20} MB is kept"),
+        ("tables", f"labels, up to {classes.MOST_LABELS:,} different ones"),
+        ("kernels", f"up to {kernel_fitting.MOST_DIAGONALISED:,} rows"),
+        ("kernels", f"up to {kernel_fitting.MOST_HELD:,} rows"),
+        ("kernels", f'under "auto" below {kernel_dual.MANY_ROWS:,} rows'),
+        ("kernels", f"for Cholesky above {kernel_dual.DF_ROWS:,} rows"),
+        (
+            "kernels",
+            f"factors of {kernel_fitting.TUNE_FACTOR:g} to "
+            f"{kernel_fitting.TUNE_FACTOR**kernel_fitting.TUNE_STEPS:g} either way",
+        ),
+        ("elastic-net", f"The grid has {coordinate.GRID} alphas"),
+        ("elastic-net", f"or more than {coordinate.MANY_FEATURES:,}"),
+        ("inference", f"up to {inference.MOST_BYTES >> 30} GiB in all"),
+        ("inference", f"up to {inference.MOST_JOINT:,} coefficients together"),
+        ("gradient", f"up to order {first_order_state.MOST_ORDER:,}"),
         ("tables", f"More than {reading.MOST_LEVELS:,} different text values"),
         ("tables", f"files up to {query._WHOLE_BYTES >> 20} MB"),
     ],
@@ -82,6 +118,21 @@ def short(value):
 )
 def test_the_numbers_are_those_of_the_code(name, words):
     assert words in page(name)
+
+
+def test_every_loss_kernel_scoring_and_family_has_a_line():
+    for loss in losses.LOSSES:
+        assert f"| `{loss.__name__}` | `{loss.name}`" in page("glm")
+    for kernel in kernels.KERNELS:
+        assert f'| `"{kernel.name}"`' in page("kernels")
+    for scoring in selection.SCORINGS:
+        assert f'`"{scoring}"`' in page("selection")
+    for family in fitting.FAMILIES:
+        assert f'`"{family}"`' in page("tables")
+    for kind in inference.KINDS:
+        assert f'| `"{kind}"`' in page("inference")
+    for method in gradient.METHODS:
+        assert f'| `"{method}"` | ' in page("gradient")
 
 
 def test_the_policies_for_missing_values_are_listed():
@@ -157,4 +208,4 @@ def test_the_readme_prints_what_the_program_prints(tmp_path, monkeypatch):
             assert_same(told, printed)
             compared += 1
     plt.close("all")
-    assert compared == README.count("```text\n") == 5
+    assert compared == README.count("```text\n") == 8

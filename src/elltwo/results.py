@@ -75,8 +75,8 @@ class Path:
     ----------
     alphas : array, shape (A,)
         On the sum scale, in the order given. The automatic grid ascends and includes the refined optimum.
-    df : array, shape (A,)
-        Effective degrees of freedom Σ s²/(s² + α), intercept not counted.
+    effective_df : array, shape (A,), or None
+        `df`, where it has been computed.
     score : array, shape (A,) or (A, T), or None
         The rule's criterion, smaller is better; None when alpha was given.
     score_se : array like `score`, or None
@@ -90,12 +90,31 @@ class Path:
     """
 
     alphas: Array
-    df: Array
+    effective_df: Array | None
     score: Array | None
     score_se: Array | None
     chosen: Array
     solved: tuple[Array, Array] | None = field(repr=False, default=None)
     solve: Callable[[Array], tuple[Array, Array]] | None = field(repr=False, default=None)
+    count: Callable[[Array], Array] | None = field(repr=False, default=None)
+
+    @cached_property
+    def df(self) -> Array:
+        """Effective degrees of freedom at every alpha, intercept not counted, (A,): Σ s²/(s² + α) for ridge.
+
+        For other losses a pass over the rows per alpha, when it is first asked for; NaN in a path that was
+        saved or pickled before.
+        """
+        if self.effective_df is not None:
+            return self.effective_df
+        return np.full(len(self.alphas), np.nan) if self.count is None else self.count(self.alphas)
+
+    @property
+    def known_df(self) -> Array:
+        """`df` as far as it has been computed: NaN else."""
+        if self.effective_df is not None or "df" in self.__dict__:
+            return self.df
+        return np.full(len(self.alphas), np.nan)
 
     @cached_property
     def _solved(self) -> tuple[Array, Array]:
@@ -110,7 +129,7 @@ class Path:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what would bring the factorisation, and perhaps the data, along."""
-        return {**self.__dict__, "solve": None}
+        return {**self.__dict__, "solve": None, "count": None, "effective_df": self.known_df}
 
     @property
     def coef(self) -> Array:
@@ -125,7 +144,13 @@ class Path:
         return intercept[:, 0] if intercept.shape[1] == 1 else intercept
 
 
-_PATH_ARRAYS = ("alphas", "df", "score", "score_se", "chosen")
+_PATH_ARRAYS = {
+    "alphas": "alphas",
+    "effective_df": "known_df",
+    "score": "score",
+    "score_se": "score_se",
+    "chosen": "chosen",
+}
 _ARRAYS = (
     "coef", "intercept", "alpha", "df", "feature_means", "feature_scales", "target_means", "target_scales",
     "deviance", "null_deviance", "cv_deviance",
@@ -374,7 +399,7 @@ class Fit:
     def to_state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return (arrays, plain JSON values), from which `from_state` makes the same fit."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"path.{name}": getattr(self.path, name) for name in _PATH_ARRAYS}
+        arrays |= {f"path.{name}": getattr(self.path, now) for name, now in _PATH_ARRAYS.items()}
         metadata: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
         metadata["status"] = [status.name for status in self.status]
         metadata["certificate"] = {

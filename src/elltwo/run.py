@@ -188,6 +188,9 @@ class Run:
         if self.rule is None:
             assert self.fixed is not None
             alpha = self.fixed * self._scale(context)
+            state: Any = context.state
+            if hasattr(state, "joint"):
+                state.outcome(alpha, self.tol)  # the path then holds the model as it is returned
             unique, index = np.unique(alpha, return_inverse=True)
             path = self._path(context, unique, None, index)
             return Choice(alpha, path, "given", None, ())
@@ -253,7 +256,9 @@ class Run:
 
         size = len(alphas) * self.problem.source.n_features * self.problem.source.n_targets
         solved, later = (solve(alphas), None) if size <= KEPT_PATH else (None, solve)
-        return Path(alphas, state.df(alphas), value, se, chosen, solved, later)
+        cheap = self.problem.squared or not (hasattr(state, "joint") or hasattr(state, "inner"))
+        df = state.df(alphas) if cheap else None
+        return Path(alphas, df, value, se, chosen, solved, later, None if cheap else state.df)
 
     def _edges(self, grid: Array, index: Array) -> tuple[Status, ...]:
         if len(grid) == 1:

@@ -93,6 +93,8 @@ def alpha_axis(ax: Axes, fit: Fit) -> None:
     alphas, df = fit.path.alphas[order], fit.path.df[order]
     _scale(ax, alphas)
     ax.set_xlabel("penalty α (sum scale)")
+    if np.isnan(df).all():  # a loaded path whose df had not been computed
+        return
     top = ax.twiny()
     _scale(top, alphas)
     ax.callbacks.connect("xlim_changed", lambda changed: top.set_xlim(changed.get_xlim()))

@@ -24,6 +24,8 @@ from elltwo.solvers.spectral import Spectral, SpectralSolver
 
 Array = npt.NDArray[Any]
 
+#: Features from which one alpha's trace is found without an eigendecomposition.
+LARGE = 500
 #: Rows per feature in a sample that a curvature is first taken from: it errs by about √(1/SAMPLE).
 SAMPLE = 300
 #: Features from which one eigendecomposition for many alphas beats a Cholesky factorisation for each.
@@ -95,6 +97,11 @@ class Curved:
 
     def df(self, alpha: float) -> float:
         """Return tr[(H + αP)⁻¹H]."""
+        if len(self.form.d) > LARGE and isinstance(self.state, Cholesky):
+            try:
+                return float(self.state.df(np.array([alpha]))[0])
+            except NotPositiveDefinite:
+                pass
         return float(self.spectral.df(np.array([alpha]))[0])
 
     def condition(self, alpha: float) -> float:

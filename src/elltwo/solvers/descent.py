@@ -169,7 +169,7 @@ def relative_gradient(columns: Columns, g: Array, gb: Array, squares: Array, cen
     """Return the largest relative gradient of each column, the intercept profiled out of the slopes.
 
     It is relative to ‖z_j‖·‖ℓ'‖ at the null model or here, whichever is smaller: where the null model fits
-    badly by many orders of magnitude, its gradient is no measure. Below SMALLEST of it, what is left is rounding.
+    badly by many orders of magnitude, its gradient is no measure. Below SMALLEST of it is rounding.
     """
     centred = g - columns.mean * gb if centre else g
     everything = np.vstack([centred, gb]) if centre else centred

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elltwo.losses import FAMILIES
 from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
 from elltwo.solvers.columns import Columns, gradients
@@ -44,6 +45,7 @@ class Joint:
         self.sets, self.forms, self.centre, self.start = sets, forms, centre, start
         self.book = sets[0].book
         self.quadratics: dict[tuple[int, float], list[Quadratic]] = {}
+        self.finals: dict[Any, Any] = {}
         self.known: dict[float, tuple[Array, Array, Array, Array]] = {}
         self.p, self.T = len(sets[0].x_mean), len(sets[0].y_mean)
         self.group = self.T if self.book.problem.loss.coupled else 1
@@ -51,10 +53,11 @@ class Joint:
 
     @cached_property
     def null(self) -> Array:
-        """Intercepts of the models without features, (K, T): with an offset the best ones."""
+        """Intercepts of the models without features, (K, T): the best ones."""
         loss = self.book.problem.loss
         start = [null_intercept(loss, s.y_mean, self.centre) for s in self.sets]
-        if not self.centre or next(self.book.problem.blocks()).offset is None:
+        exact = loss.name in FAMILIES and next(self.book.problem.blocks()).offset is None
+        if not self.centre or exact:
             return np.stack(start)
         return np.stack([self._best(s, b) for s, b in zip(self.sets, start, strict=True)])
 
@@ -142,6 +145,11 @@ class Joint:
         last = last.reshape(relative.shape)
         for i, alpha in enumerate(new):
             self.known[float(alpha)] = (theta[:, :, i], b[:, i], relative[:, i], last[:, i])
+
+    def improve(self, alpha: float, theta: Array, b: Array) -> None:
+        """Put a better solution (p, T), (T,) of the only set at a known alpha in its place."""
+        _, _, relative, models = self.known[alpha]
+        self.known[alpha] = (theta[:, None], b[None], relative, models)
 
     def _start(self, alphas: Array) -> tuple[Array, Array, list[Quadratic]]:
         """Return where to begin: at the solution of all rows, at the nearest known alpha, or at nothing."""

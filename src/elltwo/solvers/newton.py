@@ -25,6 +25,10 @@ from elltwo.solvers.spectral import SpectralSolver
 
 Array = npt.NDArray[Any]
 
+#: Relative gradient to which a model is solved before its exact curvature takes over.
+ROUGH = 1e-8
+#: The chosen model is solved to this share of the tolerance asked for.
+BEYOND = 1e-4
 #: A relative gradient above this is no optimum; a deviance below this share of the null deviance is none.
 NOT_REACHED, SEPARATED = 1e-6, 1e-6
 #: Bytes of quadratic models that are kept for effective degrees of freedom and leave-one-out.
@@ -101,7 +105,7 @@ class NewtonState:
         """Return the positive squared singular values at the null model, for a grid of alphas."""
         nulls = self.joint.null_moments(self.index)
         states = [SpectralSolver().state(moments, self.form, self.centre) for moments in nulls]
-        return np.concatenate([state.spectrum() for state in states])
+        return max((state.spectrum() for state in states), key=np.sum)  # of the target that asks for most
 
     def condition(self, alpha: float) -> float:
         """Return κ̂² of the curvature at the optimum, columns scaled."""
@@ -140,17 +144,29 @@ class NewtonState:
                 yield HeldOut(rows, slice(0, problem.n_scores), chunk.w, chunk.y, eta, loss)
 
     def final(self, alpha: Array, tol: float) -> Final:
-        """Return the model at one alpha per target, solved to a relative gradient of `tol`."""
+        """Return the model at one alpha per target, solved to a relative gradient of `tol`; once."""
+        key = (self.index, alpha.tobytes(), tol)
+        if key not in self.joint.finals:
+            self.joint.finals[key] = self._solve_finally(alpha, tol)
+        made: Final = self.joint.finals[key]
+        return made
+
+    def _solve_finally(self, alpha: Array, tol: float) -> Final:
         book, T = self.statistic.book, len(alpha)
         columns = self._columns(alpha)
+        self.joint.solve(alpha, ROUGH)
         theta, b = self._at(alpha)
-        models = quadratics(book, columns, theta, b, self.centre)
-        solved = solve(book, columns, theta, b, models, centre=self.centre, tol=tol)
+        same = len(np.unique(alpha)) == 1
+        models = self.quadratic(alpha[0]) if same else quadratics(book, columns, theta, b, self.centre)
+        # With the curvature at hand, which the certificate needs anyway, further digits cost a pass each.
+        solved = solve(book, columns, theta, b, models, centre=self.centre, tol=BEYOND * tol)
         g, gb, squares = gradients(book, columns, solved.theta, solved.b)
         g += columns.pull(solved.theta)
         gb = gb if self.centre else np.zeros(T)
         left = float(relative_gradient(columns, g, gb, squares, self.centre).max())
         step = steps(models, columns, np.arange(len(models)), g, gb)
+        if same and len(self.joint.sets) == 1:  # what the path holds is the same model
+            self.joint.improve(float(alpha[0]), solved.theta, solved.b)
         firsts = alpha[:: self.joint.group]
         condition = max(q.condition(float(a)) for q, a in zip(models, firsts, strict=True))
         deviance = self.statistic.deviance(solved.theta[None], solved.b[None])[0]
@@ -190,8 +206,10 @@ def certified(
     null = null_deviance(problem, statistic.y_mean)
     notes: tuple[Status, ...] = ()
     free = bool((alpha == 0).any() or (form.d == 0).any())
-    if final.left > NOT_REACHED:
+    worse = problem.prior is None and bool((final.deviance > (1 + 1e-6) * null).any())
+    if final.left > NOT_REACHED or worse:  # nothing is worse than no features, unless the prior is
         notes = (Status.NOT_CONVERGED,)
+        certificate = replace(certificate, digits=0.0 if worse else certificate.digits)
     elif np.isinf(final.condition):
         notes = (Status.RANK_DEFICIENT,)
     elif problem.loss.link in ("logit", "softmax") and free and (final.deviance < SEPARATED * null).any():

@@ -317,6 +317,8 @@ class SparseState:
         restored = rows.problem.restore(point.theta, b)
         notes: tuple[Status, ...] = (Status.NOT_CONVERGED,) if point.relative > 1e-5 else ()
         deviance = rows.deviance(point.theta[None], b[None])[0]
+        if rows.problem.prior is None and (deviance > (1 + 1e-6) * null).any():
+            notes = (Status.NOT_CONVERGED,)  # nothing is worse than no features
         free = bool((alpha == 0).any() or (self.form.d == 0).any())
         if (
             not notes

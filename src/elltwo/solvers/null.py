@@ -32,6 +32,7 @@ def null_intercept(loss: Loss, y_mean: Array, centre: bool) -> Array:
 def best_intercept(loss: Loss, b: Array, measure: Callable[[Array], tuple[Array, Array]]) -> Array:
     """Return the b that minimises the deviance; `measure(b)` is Σ wℓ' (T,) and Σ wℓ'' (T, T)."""
     low, high = np.full(len(b), -np.inf), np.full(len(b), np.inf)
+    reach = np.full(len(b), 0.5)
     for _ in range(MOST_STEPS):
         first, second = measure(b)
         if loss.coupled:
@@ -41,7 +42,10 @@ def best_intercept(loss: Loss, b: Array, measure: Callable[[Array], tuple[Array,
             curvature = second.diagonal()
             step = -first / np.where(curvature > 0, curvature, 1.0)
             outside = (b + step <= low) | (b + step >= high)
-            between = outside & np.isfinite(low) & np.isfinite(high)
+            between = np.isfinite(low) & np.isfinite(high)
+            reach = np.where(between, 1.0, 2 * reach)  # farther each time, until there are two bounds
+            step *= reach
+            between &= outside
             step[between] = (low[between] + high[between]) / 2 - b[between]
         b = b + step
         if np.all(np.abs(step) <= SMALLEST * (1 + np.abs(b))):

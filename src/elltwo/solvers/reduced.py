@@ -20,11 +20,16 @@ from elltwo.data.memory import MemorySource
 from elltwo.losses import Loss
 from elltwo.penalties import Diagonal, QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import HeldOut, Outcome, Split
+from elltwo.solvers.base import HeldOut, Outcome, Split, rank_cutoff
+from elltwo.solvers.curvature import Curved
 from elltwo.solvers.dual import Rows, gather_rows
 from elltwo.solvers.newton import NewtonSolver, NewtonState, certified
 
 Array = npt.NDArray[Any]
+
+
+#: Columns are faint below this share of the largest column's sum of squares, and of the penalty.
+FAINT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,9 @@ class ReducedState:
         varies = rows.x_scale > 0 if self.centre else np.ones(len(self.mean), dtype=bool)
         Z = split.rotate((rows.X - self.mean) * varies)
         Q, R = np.linalg.qr((Z[:, split.held] / split.root).T)
-        return Q, np.hstack([Z[:, split.free], R.T])
+        U, s, Vt = np.linalg.svd(R, full_matrices=False)
+        seen = s > rank_cutoff(max(Z.shape), float(s.max(initial=0.0)), squared=True)
+        return Q @ U[:, seen], np.hstack([Z[:, split.free], Vt[seen].T * s[seen]])
 
     @cached_property
     def inner(self) -> NewtonState:
@@ -128,8 +135,15 @@ class ReducedState:
         return self.inner.spectrum()
 
     def condition(self, alpha: float) -> float:
-        """Return κ̂² of the curvature at the optimum, in the space of the rows."""
-        return self.inner.condition(alpha)
+        """Return κ̂² of the curvature at the optimum, in the penalty's coordinates."""
+        worst = 1.0
+        for q in self.inner.quadratic(alpha):
+            if not isinstance(q, Curved):
+                return self.inner.condition(alpha)
+            worst = max(worst, q.spectral.condition(alpha))
+            if len(self._split.held) > self._factors[0].shape[1] and alpha > 0:
+                worst = max(worst, float(q.spectral.g.max(initial=0.0) / alpha))
+        return worst
 
     def solve(self, rhs: Array, alpha: Array) -> Array:
         """Return (H + α_t P)⁻¹ rhs_t; beyond the span of the rows, where H is 0, that is P⁻¹ rhs_t/α_t."""
@@ -156,11 +170,27 @@ class ReducedState:
         assert rows.problem is not None
         eta = rows.X @ theta + b + (0.0 if rows.offset is None else rows.offset)
         slope = rows.loss.gradient(rows.y, eta) * rows.w[:, None]
+        theta = self._faint(theta, slope, alpha)
         gradient = (rows.X - self.mean).T @ slope + alpha * self.form.apply(theta)
         size = np.outer(_spread(rows, self.centre), self.inner.joint.sizes[-1])
         left = float(np.max(np.abs(gradient) / np.where(size > 0, size, np.inf), initial=0.0))
         final = replace(inner, theta=theta, b=b, step=self._back(*inner.step), left=left)
         return certified(final, rows.problem, rows, self.form, alpha)
+
+    def _faint(self, theta: Array, slope: Array, alpha: Array) -> Array:
+        """Return θ with columns so small that the factorisation lost them as the optimum has them.
+
+        There αdⱼθⱼ = −zⱼᵀwℓ', and what θⱼ adds to η is too little to change the right side.
+        """
+        d = self.form.d
+        if self.form.rotation is not None or not (alpha > 0).all():
+            return theta
+        size = self.statistic.weight * _spread(self.statistic, self.centre) ** 2
+        faint = (d > 0) & (size < FAINT * size.max(initial=0.0)) & (size < FAINT * alpha.min() * d)
+        own = (self.statistic.X[:, faint] - self.mean[faint]).T @ slope
+        theta = theta.copy()
+        theta[faint] = -own / (alpha * d[faint, None])
+        return theta
 
 
 def _spread(rows: LossRows, centre: bool) -> Array:

@@ -35,7 +35,18 @@ SCORINGS = (
     "neg_brier_score",
     "roc_auc",
 )
-SOLVERS = ("auto", "spectral", "cholesky", "orthogonal", "dual", "newton", "newton-dual", "newton-cg")
+SOLVERS = (
+    "auto",
+    "spectral",
+    "cholesky",
+    "orthogonal",
+    "dual",
+    "newton",
+    "newton-dual",
+    "newton-cg",
+    "gradient",
+    "sgd",
+)
 
 EXAMPLES = """\b
 Examples:
