@@ -19,7 +19,7 @@ MAX_ITER = 1000
 
 
 def logistic() -> Outcome:
-    """300,000 × 100 dense, logistic regression at one alpha, against scikit-learn's lbfgs."""
+    """300,000 × 100 dense, logistic, one alpha, against scikit-learn's lbfgs."""
     from sklearn import linear_model
 
     from elltwo import LogisticRegression
@@ -33,17 +33,17 @@ def logistic() -> Outcome:
 
 
 def logistic_cv() -> Outcome:
-    """The same data, 20 alphas by 5-fold, against scikit-learn's LogisticRegressionCV."""
+    """300,000 × 100 dense, logistic, 20 alphas by 5-fold, against scikit-learn's LogisticRegressionCV."""
     return _cross_validated(*_dense(300_000, 100), folds=5, bar=5)
 
 
 def wide_logistic() -> Outcome:
-    """200 × 20,000, logistic regression, 20 alphas by 10-fold, against scikit-learn's LogisticRegressionCV."""
+    """200 × 20,000, logistic, 20 alphas by 10-fold, against scikit-learn's LogisticRegressionCV."""
     return _cross_validated(*_dense(200, 20_000), folds=10, bar=10)
 
 
 def sparse_logistic() -> Outcome:
-    """200,000 × 50,000 words, 6 million counts, logistic regression against the faster of liblinear and lbfgs."""
+    """200,000 × 50,000 words, 6 million non-zeros, logistic, against the faster of liblinear and lbfgs."""
     from sklearn import linear_model
 
     from elltwo import LogisticRegression
@@ -58,7 +58,7 @@ def sparse_logistic() -> Outcome:
     mine, *others = best_of(calls, 3)
     _check(ours.fit_)
     name, other = min(zip(peers, others, strict=True), key=lambda pair: pair[1])
-    # liblinear penalises the intercept too; without that the objective below would not be the one it minimises.
+    # Only lbfgs minimises this objective; liblinear penalises the intercept too.
     theirs = peers["lbfgs"]
     excess = _logistic(X, y, theirs.coef_[0], theirs.intercept_[0]) / _logistic(X, y, *_model(ours)) - 1
     times = ", ".join(f"{n} {t:.2f} s" for n, t in zip(peers, others, strict=True))
@@ -67,7 +67,7 @@ def sparse_logistic() -> Outcome:
 
 
 def sparse_svc() -> Outcome:
-    """The same data, LinearSVC with the squared hinge, against scikit-learn's LinearSVC."""
+    """200,000 × 50,000 words, LinearSVC with the squared hinge, against scikit-learn's LinearSVC."""
     from sklearn import svm
 
     from elltwo import LinearSVC
@@ -81,10 +81,11 @@ def sparse_svc() -> Outcome:
 
 
 def alo() -> Outcome:
-    """Approximate leave-one-out against 10-fold, real data: largest relative difference of the least deviance.
+    """Approximate leave-one-out against 10-fold, four real data sets: largest difference of the deviance.
 
-    Each rule takes its own best alpha of the same 41; the deviance is the mean over held-out rows. The rows are
-    dealt to folds at random, ten times over, because a single deal moves the deviance by more than the bar.
+    Relative, of the mean deviance of held-out rows, each rule at its own best alpha of the same 41. The rows
+    are dealt to folds at random, ten times over, because another deal of a few hundred rows changes the
+    deviance of 10-fold by more than the bar. Folds of a tenth leave fewer rows to fit, which raises it.
     """
     import statsmodels.api as sm
     from sklearn import datasets

@@ -19,5 +19,5 @@ class Outcome:
         return self.ratio >= self.bar if self.more else self.ratio <= self.bar
 
 
-class Unmeasured(Exception):  # noqa: N818
+class Unmeasured(Exception):
     """The peer is not installed; the message says which."""

@@ -23,7 +23,7 @@ def run_one(name: str) -> None:
     sign = "at least" if outcome.more else "at most"
     verdict = "met" if outcome.met else "MISSED"
     print(
-        f"{name:15s} {outcome.ratio:8.2f} x  {sign:8s} {outcome.bar:6.2f}  {verdict:7s} {outcome.detail}",
+        f"{name:15s} {outcome.ratio:8.3g} x  {sign:8s} {outcome.bar:6g}  {verdict:7s} {outcome.detail}",
         flush=True,
     )
 

@@ -8,6 +8,7 @@ importing it takes longer than many a fit that does not.
 from __future__ import annotations
 
 import contextvars
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -56,9 +57,14 @@ def own_threads() -> Iterator[None]:
         _THREADS.reset(token)
 
 
-@cache
 def _blas() -> Any:
-    """Return threadpoolctl's handle on NumPy's BLAS; looking for it takes longer than a small product."""
+    """Return threadpoolctl's handle on NumPy's BLAS, and on SciPy's once that is loaded."""
+    return _libraries("scipy.linalg" in sys.modules)
+
+
+@cache
+def _libraries(scipy: bool) -> Any:  # noqa: ARG001
+    """Look for the libraries that are loaded, once: that takes longer than a small product."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(user_api="blas")

@@ -135,7 +135,8 @@ class Joint:
         K, T = len(self.sets), self.T
         theta, b, first = self._start(new)
         columns = self.columns(new)
-        found = solve(self.book, columns, theta, b, first, centre=self.centre, tol=tol)
+        with self.book.calm():
+            found = solve(self.book, columns, theta, b, first, centre=self.centre, tol=tol)
         self.passes += found.passes
         shape = (K, len(new), T)
         theta, b = found.theta.reshape(self.p, *shape), found.b.reshape(shape)

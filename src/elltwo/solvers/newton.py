@@ -95,7 +95,8 @@ class NewtonState:
 
     def df_each(self, alphas: Array) -> Array:
         """Return tr[(G_h + αP)⁻¹G_h], G_h the Gram of the rows under w·ℓ'', for each target: (A, S)."""
-        return np.array([[q.df(float(a)) for q in self.quadratic(a)] for a in alphas])
+        with self.statistic.book.calm():
+            return np.array([[q.df(float(a)) for q in self.quadratic(a)] for a in alphas])
 
     def deviance(self, alphas: Array) -> Array:
         """Return the deviance in sample, shape (A, S)."""
@@ -128,7 +129,8 @@ class NewtonState:
         theta, b = self.solved(alphas)
         A, p, T = theta.shape
         group, loss = self.joint.group, problem.loss
-        models = [self.quadratic(a) for a in alphas]
+        with self.statistic.book.calm():
+            models = [self.quadratic(a) for a in alphas]
         for groups in self.statistic.book.groups(p + A * T):
             for chunk in (chunk for part in groups for chunk in part):
                 eta = np.empty((len(chunk.y), A, T))
@@ -147,7 +149,8 @@ class NewtonState:
         """Return the model at one alpha per target, solved to a relative gradient of `tol`; once."""
         key = (self.index, alpha.tobytes(), tol)
         if key not in self.joint.finals:
-            self.joint.finals[key] = self._solve_finally(alpha, tol)
+            with self.statistic.book.calm():
+                self.joint.finals[key] = self._solve_finally(alpha, tol)
         made: Final = self.joint.finals[key]
         return made
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import on_cores, own_threads
+from elltwo.array import on_cores, one_blas_thread, own_threads
 from elltwo.data.base import Block
 from elltwo.moments import Moments, gather
 from elltwo.problem import Problem
@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 
 #: Elements of X and η together in a chunk of rows, so that both stay in a core's cache.
 CHUNK = 1 << 17
+#: Features from which BLAS's own threads are worth having in an iteration.
+MANY_FEATURES = 1500
 #: Elements of X below which one core is enough.
 SMALL = 1 << 18
 #: Groups of chunks that are summed apart, whatever the number of cores, so that sums do not depend on it.
@@ -82,9 +84,23 @@ class Book:
 
     def cores(self) -> AbstractContextManager[None]:
         """Return the context of a pass: on all cores, unless the rows are so few that one is done sooner."""
+        return one_blas_thread() if self.small else own_threads()
+
+    @property
+    def small(self) -> bool:
+        """Whether one core is enough."""
         source = self.problem.source
-        small = source.n_rows is not None and source.n_rows * source.n_features < SMALL
-        return nullcontext() if small else own_threads()
+        return source.n_rows is not None and source.n_rows * source.n_features < SMALL
+
+    def calm(self) -> AbstractContextManager[None]:
+        """Return the context of a whole iteration, in which passes and factorisations take turns.
+
+        BLAS's own threads keep their cores busy for a while after each product, at the cost of the passes;
+        only for factorisations of large matrices are they worth that.
+        """
+        import scipy.linalg  # noqa: F401 - whose BLAS is another one, and has to be still as well
+
+        return nullcontext() if self.problem.source.n_features > MANY_FEATURES else self.cores()
 
     def total(self, function: Callable[[list[Chunk]], Any], width: int, rows: int | None = None) -> Any:
         """Return the sum over all groups of `function(group)`, a tuple of arrays; groups run on all cores.

@@ -14,8 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from elltwo.conventions import DIALECTS, Form
-from elltwo.data.memory import check_weights
+from elltwo.data.memory import MemorySource, check_weights
 from elltwo.errors import InputError, did_you_mean, name_some
+from elltwo.inference import Inference
 from elltwo.interfaces.sklearn.linear import (
     LinearModel,
     check_flags,
@@ -132,9 +133,19 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
             A ValueError that names the column or argument, the cause and the remedy; also if y holds only
             one class.
         """
+        source, classes, codes, counted = self._class_source(X, y, sample_weight, groups)
+        K, labels = len(classes), tuple(str(label) for label in classes.tolist())
+        fit = self._solve(source, self._class_rule(codes, labels, counted), self._loss(K))
+        self.classes_ = classes
+        return self._take(replace(fit, classes=tuple(classes.tolist())))
+
+    def _class_source(
+        self, X: Any, y: Any, sample_weight: Any, groups: Any = None, *, reset: bool = True
+    ) -> tuple[MemorySource, Array, Array, Array]:
+        """Return the rows as a source, the classes, the class of each row, and which rows count."""
         check_flags(self)
         names = target_names(y)
-        X, y = self._numbers(X, y)
+        X, y = self._numbers(X, y, reset=reset)
         given = None if sample_weight is None else row_weights(sample_weight, X.shape[0])
         weights, _ = check_weights(given, X.shape[0])
         counted = np.ones(X.shape[0], dtype=bool) if weights is None else weights > 0
@@ -145,9 +156,7 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
             given = base * _class_weights(self.class_weight, classes, codes, base)[codes]
         labels = tuple(str(label) for label in classes.tolist())
         source = self._rows(X, self._targets(codes, K), given, groups, names if K == 2 else labels)
-        fit = self._solve(source, self._class_rule(codes, labels, counted), self._loss(K))
-        self.classes_ = classes
-        return self._take(replace(fit, classes=tuple(classes.tolist())))
+        return source, classes, codes, counted
 
     def _folds(self, k: int) -> Any:
         """Return k folds with the classes in the same proportions in each."""
@@ -348,6 +357,34 @@ class LogisticRegression(_LinearClassifier):
         eta, loss = self._eta(X), self.fit_.loss
         p: Array = loss.mean(eta if loss.coupled else eta * [-1.0, 1.0])
         return p
+
+    def infer(self, X: Any, y: Any, sample_weight: Any = None) -> Inference:
+        """Return standard errors, intervals and predictions of the fitted model; see `elltwo.infer`.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            The data of the fit.
+
+        Raises
+        ------
+        InputError
+            If these are not the data of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from elltwo import LogisticRegression
+        >>> X = np.random.default_rng(0).normal(size=(200, 2))
+        >>> y = X[:, 0] > 0.5
+        >>> LogisticRegression(1.0).fit(X, y).infer(X, y).intervals(0.9).coef.shape
+        (2, 1, 2)
+        """
+        check_is_fitted(self)
+        source, classes, _, _ = self._class_source(X, y, sample_weight, reset=False)
+        if not np.array_equal(classes, self.classes_):
+            raise InputError(f"y has the classes {classes.tolist()}; the fit had {self.classes_.tolist()}.")
+        return self._infer(source)
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of `predict_proba`, accurate also where a probability underflows.

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils.validation import check_is_fitted
 
 from elltwo.conventions import Form
 from elltwo.engine import make_problem
 from elltwo.errors import InputError
+from elltwo.inference import Inference
 from elltwo.interfaces.sklearn.linear import LinearEstimator, check_range
 from elltwo.losses import SquaredEpsilonInsensitive, as_loss
 from elltwo.solvers.null import null_deviance
@@ -172,6 +174,46 @@ class GLM(LinearEstimator):
         known = _known_part(loss, offset, exposure)
         source = self._source(X, y, sample_weight, groups, offset=known)
         return self._take(self._solve(source, self._rule(), loss), one_alpha=self._one_alpha())
+
+    def infer(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        offset: Any = None,
+        exposure: Any = None,
+        quasi: bool = False,
+    ) -> Inference:
+        """Return standard errors, intervals and predictions of the fitted model; see `elltwo.infer`.
+
+        Parameters
+        ----------
+        X, y, sample_weight, offset, exposure
+            The data of the fit.
+        quasi : bool, default False
+            Estimate the dispersion of families whose dispersion is 1, from Pearson's statistic.
+
+        Raises
+        ------
+        InputError
+            If these are not the data of the fit, or the loss has no likelihood.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from elltwo import GLM
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = rng.poisson(np.exp(X[:, 0]))
+        >>> model = GLM("poisson", alpha=1.0).fit(X, y)
+        >>> model.infer(X, y).standard_errors("sandwich").coef.shape
+        (2, 1)
+        """
+        check_is_fitted(self)
+        known = _known_part(self.fit_.loss, offset, exposure)
+        source = self._source(X, y, sample_weight, offset=known, reset=False)
+        return self._infer(source, quasi=quasi)
 
     def predict(self, X: Any, *, offset: Any = None, exposure: Any = None) -> Array:
         """Predict the mean of y.

@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elltwo.conventions import Form
 from elltwo.data.memory import MemorySource
-from elltwo.engine import fit_source
+from elltwo.engine import fit_source, make_problem
 from elltwo.errors import InputError, name_some
 from elltwo.folds import DealtFolds
-from elltwo.losses import Gaussian
+from elltwo.inference import Inference, infer
 from elltwo.results import Fit, Path
 from elltwo.selection import KFold
 
@@ -28,6 +28,8 @@ SPARSE = ("csr", "csc")
 FLAGS = ("fit_intercept", "standardize", "alpha_per_target", "store_cv_results")
 #: Parameters that are handed to the fit as they are.
 OPTIONS = ("fit_intercept", "standardize", "penalty", "prior", "alpha_per_target", "alpha_scale", "tol")
+#: Those of them that are part of the objective, with what they are where an estimator has them not.
+OBJECTIVE = {"fit_intercept": True, "standardize": False, "penalty": None, "prior": None}
 
 
 class LinearModel(BaseEstimator):  # type: ignore[misc]
@@ -138,11 +140,14 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
     def _solve(self, source: MemorySource, rule: Any, loss: Any) -> Fit:
         """Return the fit."""
         check_range(source, loss)
-        if self.solver != "auto" and not isinstance(loss, Gaussian):
-            raise InputError(
-                f"solver={self.solver!r} is for squared error; for {loss.name} loss use 'auto' (Newton)."
-            )
         return fit_source(source, rule, loss=loss, solver=self.solver, **self._options())
+
+    def _infer(self, source: MemorySource, **options: Any) -> Inference:
+        """Return the inference of the fitted model on the rows it was fitted on."""
+        fit = self.fit_
+        objective: dict[str, Any] = {name: getattr(self, name, value) for name, value in OBJECTIVE.items()}
+        problem = make_problem(source, loss=fit.loss, **objective)
+        return infer(problem, fit.coef, fit.intercept, fit.alpha, **options)
 
     def _eta(self, X: Any) -> Array:
         """Return b + Xθ in the shape of `coef_`: (n,), or (n, rows of coef_)."""
