@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "elltwo.comparing": ("compare",),
     "elltwo.conventions": ("convert",),
     "elltwo.errors": ("ElltwoError", "InputError", "MissingPackageError", "ModelFileError", "Status"),
     "elltwo.fitting": ("fit", "load"),
@@ -36,6 +37,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
+    from elltwo.comparing import compare
     from elltwo.conventions import convert
     from elltwo.errors import ElltwoError, InputError, MissingPackageError, ModelFileError, Status
     from elltwo.fitting import fit, load

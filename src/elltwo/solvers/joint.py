@@ -63,22 +63,23 @@ class Joint:
 
     def _best(self, rows: RowSet, b: Array) -> Array:
         """Return the best intercept of a set whose rows have an offset."""
+        return best_intercept(self.book.problem.loss, b, lambda at: self._at_null(rows, at))
+
+    def _at_null(self, rows: RowSet, b: Array) -> tuple[Array, Array]:
+        """Return Σ wℓ' (T,) and the matrix of Σ wℓ'' (T, T) of a set without features."""
         loss, member = self.book.problem.loss, rows.member
 
-        def measure(b: Array) -> tuple[Array, Array]:
-            def part(group: list[Chunk]) -> tuple[Array, Array]:
-                first, second = np.zeros(len(b)), np.zeros((len(b), len(b)))
-                for chunk in group:
-                    w = chunk.w if chunk.label is None else chunk.w * member[chunk.label]
-                    eta = b if chunk.offset is None else b + chunk.offset
-                    one, two = curvature_at(loss, chunk.y, np.broadcast_to(eta, chunk.y.shape), w)
-                    first, second = first + one, second + two
-                return first, second
+        def part(group: list[Chunk]) -> tuple[Array, Array]:
+            first, second = np.zeros(len(b)), np.zeros((len(b), len(b)))
+            for chunk in group:
+                w = chunk.w if chunk.label is None else chunk.w * member[chunk.label]
+                eta = b if chunk.offset is None else b + chunk.offset
+                one, two = curvature_at(loss, chunk.y, np.broadcast_to(eta, chunk.y.shape), w)
+                first, second = first + one, second + two
+            return first, second
 
-            found: tuple[Array, Array] = self.book.total(part, self.p)
-            return found
-
-        return best_intercept(loss, b, measure)
+        found: tuple[Array, Array] = self.book.total(part, self.p)
+        return found
 
     def columns(self, alphas: Array, sizes: Array | None = None) -> Columns:
         """Return the models of all sets, alphas and targets, in this order."""
@@ -122,8 +123,8 @@ class Joint:
 
     def null_moments(self, k: int) -> list[Moments]:
         """Return the moments of a set under a mean curvature at the null model, one for each target."""
-        loss, s = self.book.problem.loss, self.sets[k]
-        curvature = np.broadcast_to(loss.curvature(s.y_mean, self.null[k]), (self.T,))
+        s = self.sets[k]
+        curvature = self._at_null(s, self.null[k])[1].diagonal() / s.weight
         flat = [float(c) if c > 0 else 1.0 for c in curvature]
         return [replace(s.moments, gram=c * s.moments.gram, weight=c * s.weight) for c in flat]
 

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.errors import InputError, Status
-from elltwo.losses import Loss
+from elltwo.losses import FAMILIES, Loss
 from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
 from elltwo.solvers.base import HeldOut, Outcome
 from elltwo.solvers.newton import SEPARATED, refuse_absent
-from elltwo.solvers.null import null_deviance, null_intercept
+from elltwo.solvers.null import best_intercept, curvature_at, null_deviance, null_intercept
 
 Array = npt.NDArray[Any]
 
@@ -171,14 +171,24 @@ class SparseState:
         """What the columns are centred at."""
         return self.statistic.x_mean if self.centre else np.zeros_like(self.statistic.x_mean)
 
-    def _null(self) -> Array:
-        return null_intercept(self.loss, self.statistic.y_mean, self.centre)
+    def _at_null(self, b: Array) -> tuple[Array, Array]:
+        """Return Σ wℓ' (T,) and the matrix of Σ wℓ'' (T, T) without features."""
+        rows = self.statistic
+        eta = np.broadcast_to(b, rows.y.shape)
+        return curvature_at(self.loss, rows.y, eta if rows.offset is None else eta + rows.offset, rows.w)
+
+    @cached_property
+    def null(self) -> Array:
+        """Intercepts of the model without features: the best ones."""
+        b = null_intercept(self.loss, self.statistic.y_mean, self.centre)
+        exact = self.loss.name in FAMILIES and self.statistic.offset is None
+        return b if exact or not self.centre else best_intercept(self.loss, b, self._at_null)
 
     @cached_property
     def size(self) -> tuple[Array, Array]:
         """What gradients are relative to: ‖z_j‖·‖ℓ'‖ (p, T) and √W·‖ℓ'‖ (T,) at the null model."""
         rows = self.statistic
-        eta = np.broadcast_to(self._null(), rows.y.shape)
+        eta = np.broadcast_to(self.null, rows.y.shape)
         eta = eta if rows.offset is None else eta + rows.offset
         slope = np.sqrt(rows.w @ self.loss.gradient(rows.y, eta) ** 2)
         spread = rows.x_scale if self.centre else np.sqrt(rows.x_scale**2 + rows.x_mean**2)
@@ -233,7 +243,7 @@ class SparseState:
                 start = self.known[min(above, key=lambda a: abs(a - alpha))]
             else:
                 zero = np.zeros((len(self.mean), T))
-                start = _Point(zero, self._null(), zero, zero, zero, np.inf, np.inf)
+                start = _Point(zero, self.null, zero, zero, zero, np.inf, np.inf)
             self.known[alpha], _ = self._solve(start, np.full(T, alpha), PATH_TOL)
 
     def solved(self, alphas: Array) -> tuple[Array, Array]:
@@ -268,7 +278,7 @@ class SparseState:
         than the largest of them.
         """
         rows = self.statistic
-        c = np.broadcast_to(self.loss.curvature(rows.y_mean, self._null()), rows.y_mean.shape).mean()
+        c = float(self._at_null(self.null)[1].diagonal().mean() / rows.weight)
         diagonal = (c if c > 0 else 1.0) * rows.weight * (rows.x_scale**2 + (rows.x_mean - self.mean) ** 2)
         d = self.form.d
         return np.asarray(diagonal[(diagonal > 0) & (d > 0)] / d[(diagonal > 0) & (d > 0)])

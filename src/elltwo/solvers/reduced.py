@@ -8,7 +8,7 @@ become [X_free, Rᵀ], at most n columns more than there are unpenalised feature
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from elltwo.problem import Problem
 from elltwo.solvers.base import HeldOut, Outcome, Split, rank_cutoff
 from elltwo.solvers.curvature import Curved
 from elltwo.solvers.dual import Rows, gather_rows
-from elltwo.solvers.newton import NewtonSolver, NewtonState, certified
+from elltwo.solvers.newton import NewtonSolver, NewtonState, certified, refuse_absent
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +57,7 @@ class ReducedState:
     statistic: LossRows
     form: QuadraticForm
     centre: bool
+    shared: Array | None = None
     condition_limit: float = np.inf
 
     @cached_property
@@ -74,10 +75,17 @@ class ReducedState:
         rows, split = self.statistic, self._split
         varies = rows.x_scale > 0 if self.centre else np.ones(len(self.mean), dtype=bool)
         Z = split.rotate((rows.X - self.mean) * varies)
+        if self.shared is not None:
+            return self.shared, np.hstack([Z[:, split.free], (Z[:, split.held] / split.root) @ self.shared])
         Q, R = np.linalg.qr((Z[:, split.held] / split.root).T)
         U, s, Vt = np.linalg.svd(R, full_matrices=False)
         seen = s > rank_cutoff(max(Z.shape), float(s.max(initial=0.0)), squared=True)
         return Q @ U[:, seen], np.hstack([Z[:, split.free], Vt[seen].T * s[seen]])
+
+    @property
+    def basis(self) -> Array:
+        """Q, shape (r, k)."""
+        return self._factors[0]
 
     @cached_property
     def inner(self) -> NewtonState:
@@ -211,4 +219,18 @@ class ReducedSolver:
 
     def state(self, rows: LossRows, form: QuadraticForm, centre: bool) -> ReducedState:
         """Return a state that is solved when it is asked."""
+        refuse_absent(rows)
         return ReducedState(rows, form, centre)
+
+    def states(
+        self, sets: Sequence[LossRows], forms: Sequence[QuadraticForm], centre: bool, start: ReducedState
+    ) -> list[ReducedState]:
+        """Return states of training sets; with the same penalty, all rows' basis Q spans theirs too."""
+        for rows in sets:
+            refuse_absent(rows)
+        own = start.form
+        same = [f.rotation is None and own.rotation is None and np.array_equal(f.d, own.d) for f in forms]
+        return [
+            ReducedState(rows, form, centre, start.basis if alike else None)
+            for rows, form, alike in zip(sets, forms, same, strict=True)
+        ]

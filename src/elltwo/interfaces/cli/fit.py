@@ -43,7 +43,6 @@ SOLVERS = (
     "dual",
     "newton",
     "newton-dual",
-    "newton-cg",
     "gradient",
     "sgd",
 )

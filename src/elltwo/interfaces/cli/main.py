@@ -8,6 +8,7 @@ import sys
 import click
 
 from elltwo import __version__
+from elltwo.interfaces.cli.compare import compare
 from elltwo.interfaces.cli.convert import convert
 from elltwo.interfaces.cli.demo import demo
 from elltwo.interfaces.cli.fit import fit
@@ -15,7 +16,7 @@ from elltwo.interfaces.cli.predict import predict
 from elltwo.interfaces.cli.shared import Commands
 from elltwo.interfaces.cli.show import show
 
-COMMANDS = (fit, predict, show, convert, demo)
+COMMANDS = (fit, compare, predict, show, convert, demo)
 
 
 EPILOG = """\b
