@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 from matplotlib import pyplot as plt
 
-from elltwo import comparing, diagnostics, fitting, folds, inference, kernels, losses, moments, run, selection
+from elltwo import diagnostics, fitting, folds, inference, kernels, losses, moments, run, selection
 from elltwo.array import ROUNDOFF
+from elltwo.comparing import contestants, results, rows, split, verdict
 from elltwo.data import classes, encode, query, reading
 from elltwo.interfaces.cli.main import cli
 from elltwo.interfaces.sklearn import kernel_fitting
@@ -111,11 +112,11 @@ def short(value):
         ("inference", f"up to {inference.MOST_BYTES >> 30} GiB in all"),
         ("inference", f"up to {inference.MOST_JOINT:,} coefficients together"),
         ("gradient", f"up to order {first_order_state.MOST_ORDER:,}"),
-        ("compare", f"each of {comparing.FOLDS} outer folds"),
-        ("compare", f"has {comparing.INNER_FOLDS} folds"),
-        ("compare", f"at most {comparing.MOST_ELEMENTS:,} encoded numbers"),
-        ("compare", f"beyond the {1 - comparing.ERROR_RATE:.0%} limit".replace("%", " %")),
-        ("compare", f"is below {comparing.NEGLIGIBLE:.0%}".replace("%", " %")),
+        ("compare", f"each of {split.FOLDS} outer folds"),
+        ("compare", f"has {split.INNER_FOLDS} folds"),
+        ("compare", f"at most {rows.MOST_ELEMENTS:,} encoded numbers"),
+        ("compare", f"beyond the {1 - results.ERROR_RATE:.0%} limit".replace("%", " %")),
+        ("compare", f"is below {verdict.NEGLIGIBLE:.0%}".replace("%", " %")),
         ("tables", f"More than {reading.MOST_LEVELS:,} different text values"),
         ("tables", f"files up to {query._WHOLE_BYTES >> 20} MB"),
     ],
@@ -134,7 +135,7 @@ def test_every_loss_kernel_scoring_and_family_has_a_line():
         assert f'`"{scoring}"`' in page("selection")
     for family in fitting.FAMILIES:
         assert f'`"{family}"`' in page("tables")
-    for contestant in comparing.CONTESTANTS:
+    for contestant in contestants.CONTESTANTS:
         assert f"`{contestant.key}`" in page("compare")
     for kind in inference.KINDS:
         assert f'| `"{kind}"`' in page("inference")

@@ -71,8 +71,8 @@ class Claim:
     difference, se : float
         Error of `model` less that of `versus`, and its standard error over folds.
     limit : float
-        What |difference| has to exceed to be called clear: se times the quantile of Student's t, of the
-        95 % level divided by the number of differences that the sentence looks at (Bonferroni).
+        What |difference| has to exceed to be called clear: se times the 97.5 % quantile of Student's t with
+        K − 1 degrees of freedom.
     negligible : bool
         Whether |difference| + limit is below 2 % of the error of `versus`.
     """

@@ -74,12 +74,16 @@ def _table(found: Comparison) -> str:
         ("Alpha", ["" if r.alpha is None else f"{r.alpha:.3g}" for r in found.rows]),
         ("Time", [f"{r.seconds:.2f} s" if r.seconds < 10 else f"{r.seconds:.0f} s" for r in found.rows]),
     ]
-    widths = [max(map(len, [head, *cells])) for head, cells in columns]
+
+    def widths() -> list[int]:
+        return [max(map(len, [head, *cells])) for head, cells in columns]
+
+    if name == "MSE" and sum(widths()) + 2 * (len(columns) - 1) > WIDTH:
+        del columns[2]  # numbers of an unusual size; the root is the easiest to do without
     lines = [[head for head, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
+    first, *rest = widths()
     text = [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
+        "  ".join([line[0].ljust(first), *(c.rjust(w) for c, w in zip(line[1:], rest, strict=True))]).rstrip()
         for line in lines
     ]
     return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
@@ -113,8 +117,7 @@ def _legend(found: Comparison) -> str:
         f"* the best, + within one standard error of it. {what}. Explained: share of the mean's error "
         "that is gone. Behind best: difference on the same folds. Coefs: how many are not 0. Coefs, df and "
         f"alpha are medians over folds; every ± is one standard error over the {k} folds. {by_folds}Below, "
-        f"'clear' means beyond the 95 % limits, {t:.1f} standard errors, or more where several differences "
-        "are looked at."
+        f"'clear' means beyond the 95 % limits: {t:.1f} standard errors."
     )
 
 

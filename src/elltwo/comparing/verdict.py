@@ -26,9 +26,8 @@ SHORTER = 0.25
 class Judge:
     """Makes the recommendation out of paired differences, and keeps these.
 
-    A sentence that looks at several differences divides its error rate by their number: four kinds of model
-    (the ways of choosing ridge's alpha hardly differ) against the mean, each other kind against the
-    preferred one, each other way of choosing alpha against the one that speaks for ridge.
+    The limits are those of one difference. With nothing to find (60 rows of noise, 6 features), they let some
+    model look clearly better than the mean in 6 % of data sets on 5 folds and in 1 % on 10.
     """
 
     rows: dict[str, Row]
@@ -42,14 +41,13 @@ class Judge:
         """Return the key of the preferred contestant, and the recommendation."""
         ridge = self._ridge()
         kinds = [key for key in ("unpenalised", ridge, "elasticnet", "lasso") if key in self.rows]
-        against_mean = {key: self._claim(key, "mean", len(kinds)) for key in self.rows if key != "mean"}
+        against_mean = {key: self._claim(key, "mean") for key in self.rows if key != "mean"}
         good = [key for key, claim in against_mean.items() if claim.better]
         if not good:
             return "mean", self._nothing(against_mean)
         prefer = ridge if ridge in good else self._least(good)
         others = [key for key in kinds if key != prefer]
-        tests = len(others)
-        versus = {key: self._claim(key, prefer, tests) for key in others}
+        versus = {key: self._claim(key, prefer) for key in others}
         if ahead := [key for key in others if versus[key].better and key in good]:
             prefer = self._least(ahead)
         rules = self._rules(ridge)
@@ -58,9 +56,9 @@ class Judge:
         tied = not any(claim.better or claim.worse for claim in (*versus.values(), *rules.values()))
         sentences = [
             self._first(prefer, good, tied=tied),
-            self._penalty(ridge if prefer in ("unpenalised", ridge) else prefer, tests),
-            self._short_list(ridge, tests),
-            self._net(prefer, ridge, tests),
+            self._penalty(ridge if prefer in ("unpenalised", ridge) else prefer),
+            self._short_list(ridge),
+            self._net(prefer, ridge),
             self._choice(ridge, rules),
         ]
         return prefer, " ".join(sentence for sentence in sentences if sentence)
@@ -73,15 +71,15 @@ class Judge:
         keys = [SPOKESMAN[self.how], *(c.key for c in CONTESTANTS if c.kind == "ridge")]
         return next((key for key in keys if key in self.rows), "")
 
-    def _claim(self, model: str, versus: str, tests: int) -> Claim:
-        """Return the paired difference, with a limit for one of so many, and remember it."""
+    def _claim(self, model: str, versus: str) -> Claim:
+        """Return the paired difference with its limit, and remember it."""
         for claim in self.claims:
             if (claim.model, claim.versus) == (model, versus):
                 return claim
         one, other = self.rows[model], self.rows[versus]
         difference, se = mean_se(np.subtract(one.fold_errors, other.fold_errors), self.outcome.weights)
         freedom = len(self.outcome.weights) - 1
-        limit = se * float(stdtrit(freedom, 1 - ERROR_RATE / 2 / max(tests, 1)))
+        limit = se * float(stdtrit(freedom, 1 - ERROR_RATE / 2))
         claim = Claim(
             model, versus, difference, se, limit, abs(difference) + limit < NEGLIGIBLE * other.error
         )
@@ -110,8 +108,8 @@ class Judge:
         if claim.difference < -2 * claim.se:
             return (
                 "No model predicts clearly better than the mean on these folds, so prefer the mean until "
-                f"that is settled. {_sentence(name_of(nearest))} looks better (its error is {size}), but {folds} "
-                "folds do not make it clear. More folds, more rows or other features may."
+                f"that is settled. {_sentence(name_of(nearest))} looks better (its error is {size}), but "
+                f"{folds} folds do not make it clear. More folds, more rows or other features may."
             )
         text = (
             "No model predicts clearly better than the mean, so prefer the mean. The nearest is "
@@ -127,7 +125,7 @@ class Judge:
 
     def _first(self, prefer: str, good: list[str], *, tied: bool) -> str:
         """Say what to prefer, what it achieves, and whether that is a clear choice."""
-        row, claim = self.rows[prefer], self._claim(prefer, "mean", 1)
+        row, claim = self.rows[prefer], self._claim(prefer, "mean")
         what = {"gaussian": "squared error", "huber": "loss"}.get(self.loss, "deviance")
         size, se = plus_minus(-claim.difference, claim.se)
         achieves = f"its error is lower than the mean's by {size} ± {se}"
@@ -147,13 +145,13 @@ class Judge:
         unbeaten = ", the default, which no other model clearly beats" if prefer == self._ridge() else ""
         return f"Prefer {name_of(prefer)}{unbeaten}: {achieves}."
 
-    def _penalty(self, reference: str, tests: int) -> str:
+    def _penalty(self, reference: str) -> str:
         """Say whether the penalty pays."""
         if not reference:
             return ""
         if "unpenalised" not in self.rows:
             return "Without a penalty the fit is not determined (see below), so some penalty is needed."
-        claim = self._claim("unpenalised", reference, tests)
+        claim = self._claim("unpenalised", reference)
         size = self._size(claim, whose(reference))
         if claim.worse:
             return f"The penalty pays: without it the error is {size}."
@@ -163,12 +161,12 @@ class Judge:
             return f"The unpenalised fit is as good here: its error is {size}."
         return f"Whether the penalty pays is not clear from these folds: without it the error is {size}."
 
-    def _short_list(self, ridge: str, tests: int) -> str:
+    def _short_list(self, ridge: str) -> str:
         """Say what the lasso's list of features costs."""
         key = "lasso" if "lasso" in self.rows else "elasticnet"
         if key not in self.rows or not ridge:
             return ""
-        row, claim = self.rows[key], self._claim(key, ridge, tests)
+        row, claim = self.rows[key], self._claim(key, ridge)
         size, name, kept = self._size(claim, whose(ridge)), _sentence(BY_KEY[key].kind), self._kept(key)
         if claim.better:
             return f"{name} predicts clearly better than ridge, from {kept}: its error is {size}."
@@ -182,11 +180,11 @@ class Judge:
             f"{name} keeps {kept} at no clear loss (its error is {size}): prefer it if a short list matters."
         )
 
-    def _net(self, prefer: str, ridge: str, tests: int) -> str:
+    def _net(self, prefer: str, ridge: str) -> str:
         """Say what the elastic net does, where it is preferred."""
         if prefer != "elasticnet" or not ridge or "lasso" not in self.rows:
             return ""
-        size = self._size(self._claim(prefer, ridge, tests), whose(ridge))
+        size = self._size(self._claim(prefer, ridge), whose(ridge))
         return f"The elastic net keeps {self._kept(prefer)}, and its error is {size}."
 
     def _kept(self, key: str) -> str:
@@ -195,7 +193,7 @@ class Judge:
     def _rules(self, ridge: str) -> dict[str, Claim]:
         """Return the claims of the other ways of choosing alpha against ridge's spokesman."""
         keys = [key for key, row in self.rows.items() if row.kind == "ridge" and key != ridge]
-        return {key: self._claim(key, ridge, len(keys)) for key in keys}
+        return {key: self._claim(key, ridge) for key in keys}
 
     def _choice(self, ridge: str, rules: dict[str, Claim]) -> str:
         """Say whether it matters how alpha is chosen."""
