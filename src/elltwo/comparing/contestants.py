@@ -36,12 +36,14 @@ class Contestant:
         """Return whether the model is made for the family, and the rule for its loss."""
         if self.model is None:
             return True
-        squared = loss.name == "gaussian"
-        return family in MODELS[self.model].losses and (squared or self.rule not in SQUARED_ONLY)
+        lacking = () if loss.name == "gaussian" else SQUARED_ONLY
+        if not hasattr(loss, "minus_two_loglik"):
+            lacking = (*lacking, *LIKELIHOOD)
+        return family in MODELS[self.model].losses and self.rule not in lacking
 
 
 #: Rules that are defined for squared error alone, and those that need a likelihood.
-SQUARED_ONLY = ("gcv", "reml")
+SQUARED_ONLY, LIKELIHOOD = ("gcv", "reml"), ("aic", "bic")
 #: Everything that is compared; a line more is a contestant more.
 CONTESTANTS = (
     Contestant("mean", "the mean", "Mean alone", None),

@@ -45,7 +45,9 @@ class Judge:
         good = [key for key, claim in against_mean.items() if claim.better]
         if not good:
             return "mean", self._nothing(against_mean)
-        prefer = ridge if ridge in good else self._least(good)
+        # A rule of ridge that is clearly better where its spokesman is not may be lucky: it is not preferred.
+        steady = [key for key in good if key in kinds]
+        prefer = ridge if ridge in good or not steady else self._least(steady)
         others = [key for key in kinds if key != prefer]
         versus = {key: self._claim(key, prefer) for key in others}
         if ahead := [key for key in others if versus[key].better and key in good]:
@@ -55,7 +57,7 @@ class Judge:
             prefer = self._least(ahead)
         tied = not any(claim.better or claim.worse for claim in (*versus.values(), *rules.values()))
         sentences = [
-            self._first(prefer, good, tied=tied),
+            self._first(prefer, good, against_mean, tied=tied),
             self._penalty(ridge if prefer in ("unpenalised", ridge) else prefer),
             self._short_list(ridge),
             self._net(prefer, ridge),
@@ -123,7 +125,7 @@ class Judge:
             )
         return text + " Other features or more rows may say more."
 
-    def _first(self, prefer: str, good: list[str], *, tied: bool) -> str:
+    def _first(self, prefer: str, good: list[str], against: dict[str, Claim], *, tied: bool) -> str:
         """Say what to prefer, what it achieves, and whether that is a clear choice."""
         row, claim = self.rows[prefer], self._claim(prefer, "mean")
         what = {"gaussian": "squared error", "huber": "loss"}.get(self.loss, "deviance")
@@ -131,6 +133,12 @@ class Judge:
         achieves = f"its error is lower than the mean's by {size} ± {se}"
         if row.explained is not None:
             achieves += f", so it explains {percent(row.explained)} of the {what} of held-out rows"
+        if prefer not in good:
+            lucky = "; ".join(
+                f"{RULE_WORDS[str(BY_KEY[key].rule)]}, its error {self._size(against[key], whose('mean'))}"
+                for key in good
+            )
+            return f"Prefer {name_of(prefer)}: {achieves}. That is clear only with alpha by {lucky}."
         if len({BY_KEY[key].kind for key in good}) == 1 < len({row.kind for row in self.rows.values()}) - 1:
             alone = "the only kind of model that predicts clearly better than the mean"
             return f"Prefer {name_of(prefer)}, {alone}: {achieves}."

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from elltwo.interfaces.cli.family import family_options
+from elltwo.interfaces.cli.family import FAMILIES, family_options
 from elltwo.interfaces.cli.fit import MISSING, WAYS
 from elltwo.interfaces.cli.progress import progress
 from elltwo.interfaces.cli.shared import echo_json, one_table, split_names, sql_option
@@ -18,6 +18,12 @@ Examples:
   elltwo compare 'sales/*.parquet' --target amount --group customer --missing mean
   elltwo compare houses.csv --target price --json | jq .prefer
 """
+
+# Options shared with `elltwo fit` whose help there speaks of models that can be chosen.
+HELP = {
+    "family": f"What the target is: {', '.join(FAMILIES)}. [default: gaussian]",
+    "epsilon": "huber: the error, in units of the target, from which errors count in proportion.",
+}
 
 
 @click.command(epilog=EXAMPLES, short_help="Compare models on the same held-out rows; say which to prefer.")
@@ -91,3 +97,6 @@ def compare(
 
 # Models are what is compared, and weights of classes would change what is measured.
 compare.params = [option for option in compare.params if option.name not in ("model", "class_weight")]
+for option in compare.params:
+    if isinstance(option, click.Option) and option.name in HELP:
+        option.help = HELP[option.name]
