@@ -210,7 +210,7 @@ def fit(
         raise InputError("target is missing: name the column to predict.")
     table = open_table(data, sql=sql)
     key = group if group is not None else time
-    columns = _features(table, target, features, drop, weights, key, wanted.offsets)
+    columns = features_of(table, target, features, drop, weights, key, wanted.offsets)
     found = look(table, [target] if isinstance(target, str) else list(target), wanted)
     encoder = Encoder.fit(table, columns, missing=missing, weights=weights)
     loss = loss_of(wanted, found, [target] if isinstance(target, str) else target)
@@ -253,7 +253,7 @@ def fit(
 # ------------------------------------------------------------------------------------ offsets and features
 
 
-def _features(
+def features_of(
     table: Any, target: Any, features: Any, drop: Any, weights: str | None, key: str | None, offsets: Offsets
 ) -> tuple[str, ...]:
     """Return the columns to use as features; those of the offset are none."""

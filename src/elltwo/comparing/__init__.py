@@ -33,7 +33,7 @@ from elltwo.data.encode import Encoder
 from elltwo.data.offsets import Offsets
 from elltwo.data.table import open_table
 from elltwo.errors import InputError
-from elltwo.fitting import _features
+from elltwo.fitting import features_of
 from elltwo.models import Wanted, check_offsets, look, loss_of, named_family
 
 __all__ = ["CONTESTANTS", "MOST_ELEMENTS", "Claim", "Comparison", "Contestant", "Row", "compare"]
@@ -122,7 +122,7 @@ def compare(
     wanted = Wanted("ridge", named_family(family, "ridge"), parameters, None, positive, offsets)
     split = Split.of(folds, group, time, seed)
     table = open_table(data, sql=sql)
-    columns = _features(table, column, features, drop, weights, split.key, offsets)
+    columns = features_of(table, column, features, drop, weights, split.key, offsets)
     found = look(table, [column], wanted)
     loss = loss_of(wanted, found, [column])
     check_offsets(offsets, loss, found)

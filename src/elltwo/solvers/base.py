@@ -220,6 +220,11 @@ def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
     return np.asarray(statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef))
 
 
+def column_size(statistic: Statistic, centre: bool) -> Array:
+    """Return the root mean square of the columns (p,), about their means with an intercept."""
+    return statistic.x_scale if centre else np.sqrt(statistic.x_scale**2 + statistic.x_mean**2)
+
+
 def models(state: State, alphas: Array, centre: bool) -> tuple[Array, Array]:
     """Return θ (A, p, T) and b (A, T) of a state: its own b, or the one that squared error implies."""
     if hasattr(state, "solved"):

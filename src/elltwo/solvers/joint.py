@@ -13,6 +13,7 @@ import numpy.typing as npt
 from elltwo.losses import FAMILIES
 from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
+from elltwo.solvers.base import column_size
 from elltwo.solvers.columns import Columns, gradients
 from elltwo.solvers.curvature import MANY_ALPHAS, Curved, Quadratic, quadratics
 from elltwo.solvers.descent import solve
@@ -103,7 +104,7 @@ class Joint:
         K, T = len(self.sets), self.T
         columns = self.columns(np.zeros(1), np.ones((self.p + 1, K * T)))
         _, _, squares = gradients(self.book, columns, np.zeros((self.p, K * T)), self.null.reshape(-1))
-        spread = np.stack([_spread(s.moments, self.centre) for s in self.sets], axis=1)
+        spread = np.stack([column_size(s, self.centre) for s in self.sets], axis=1)
         root = np.sqrt(np.array([s.weight for s in self.sets]))
         each = np.vstack([root * spread, root])
         return np.repeat(each, T, axis=1) * np.sqrt(squares)
@@ -172,8 +173,3 @@ class Joint:
         b = np.stack([np.broadcast_to(b, (K, T)) for _, b, *_ in near], axis=1).reshape(-1)
         models = np.stack([np.broadcast_to(m, (K, per)) for *_, m in near], axis=1).reshape(-1)
         return theta, b, list(models)
-
-
-def _spread(moments: Moments, centre: bool) -> Array:
-    """Return the root mean square of the columns, about their means with an intercept."""
-    return moments.x_scale if centre else np.sqrt(moments.x_scale**2 + moments.x_mean**2)

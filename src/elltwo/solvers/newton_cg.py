@@ -23,7 +23,7 @@ from elltwo.moments import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Outcome
+from elltwo.solvers.base import HeldOut, Outcome, column_size
 from elltwo.solvers.newton import SEPARATED, refuse_absent
 from elltwo.solvers.null import best_intercept, curvature_at, null_deviance, null_intercept
 
@@ -191,7 +191,7 @@ class SparseState:
         eta = np.broadcast_to(self.null, rows.y.shape)
         eta = eta if rows.offset is None else eta + rows.offset
         slope = np.sqrt(rows.w @ self.loss.gradient(rows.y, eta) ** 2)
-        spread = rows.x_scale if self.centre else np.sqrt(rows.x_scale**2 + rows.x_mean**2)
+        spread = column_size(rows, self.centre)
         spread = np.where(spread > 0, spread, np.inf)
         return np.sqrt(rows.weight) * np.outer(spread, slope), np.sqrt(rows.weight) * slope
 

@@ -20,7 +20,7 @@ from elltwo.data.memory import MemorySource
 from elltwo.losses import Loss
 from elltwo.penalties import Diagonal, QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import HeldOut, Outcome, Split, rank_cutoff
+from elltwo.solvers.base import HeldOut, Outcome, Split, column_size, rank_cutoff
 from elltwo.solvers.curvature import Curved
 from elltwo.solvers.dual import Rows, gather_rows
 from elltwo.solvers.newton import NewtonSolver, NewtonState, certified, refuse_absent
@@ -180,7 +180,7 @@ class ReducedState:
         slope = rows.loss.gradient(rows.y, eta) * rows.w[:, None]
         theta = self._faint(theta, slope, alpha)
         gradient = (rows.X - self.mean).T @ slope + alpha * self.form.apply(theta)
-        size = np.outer(_spread(rows, self.centre), self.inner.joint.sizes[-1])
+        size = np.outer(column_size(rows, self.centre), self.inner.joint.sizes[-1])
         left = float(np.max(np.abs(gradient) / np.where(size > 0, size, np.inf), initial=0.0))
         final = replace(inner, theta=theta, b=b, step=self._back(*inner.step), left=left)
         return certified(final, rows.problem, rows, self.form, alpha)
@@ -193,16 +193,12 @@ class ReducedState:
         d = self.form.d
         if self.form.rotation is not None or not (alpha > 0).all():
             return theta
-        size = self.statistic.weight * _spread(self.statistic, self.centre) ** 2
+        size = self.statistic.weight * column_size(self.statistic, self.centre) ** 2
         faint = (d > 0) & (size < FAINT * size.max(initial=0.0)) & (size < FAINT * alpha.min() * d)
         own = (self.statistic.X[:, faint] - self.mean[faint]).T @ slope
         theta = theta.copy()
         theta[faint] = -own / (alpha * d[faint, None])
         return theta
-
-
-def _spread(rows: LossRows, centre: bool) -> Array:
-    return rows.x_scale if centre else np.sqrt(rows.x_scale**2 + rows.x_mean**2)
 
 
 @dataclass(frozen=True)
