@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF, cross_product
+from elltwo.array import cross_product
+from elltwo.margins import NOISE, deviation
 
 Array = npt.NDArray[Any]
 
@@ -32,8 +33,6 @@ HEAD_ROWS = 256
 #: A column whose mean exceeds this many standard deviations is shifted before it is squared.
 #: Without a shift, the variance loses (mean/sd)² roundoffs: at most two digits here.
 SHIFT_ABOVE = 8.0
-#: A standard deviation below this fraction of the mean is rounding noise: the column is constant.
-NOISE = 64 * ROUNDOFF
 
 
 class RowBlock(Protocol):
@@ -140,12 +139,12 @@ class Moments:
 
         A deviation that is rounding noise of the mean counts as 0.
         """
-        return _deviation(self.gram.diagonal(), self.x_mean, self.weight)
+        return deviation(self.gram.diagonal(), self.x_mean, self.weight)
 
     @cached_property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets, shape (T,)."""
-        return _deviation(self.yy, self.y_mean, self.weight)
+        return deviation(self.yy, self.y_mean, self.weight)
 
     def about(self, centre: bool) -> tuple[Array, Array, Array]:
         """Return (gram, cross, yy) about the means, or about zero if not `centre`."""
@@ -166,83 +165,6 @@ class Moments:
         linear = np.einsum("jt,ajt->at", self.cross, coef)
         quadratic = np.einsum("ajt,ajt->at", coef, np.einsum("ij,ajt->ait", self.gram, coef, optimize=True))
         return np.asarray(np.maximum(self.yy - 2 * linear + quadratic + self.weight * gap * gap, 0.0))
-
-
-@dataclass(frozen=True)
-class Margins:
-    """Means and variances of the columns of weighted rows: what moments cost p times less without.
-
-    Attributes
-    ----------
-    rows, observations, weight, x_mean, y_mean
-        As of `Moments`.
-    xx, yy : arrays, shapes (p,) and (T,)
-        Σ w(x − x̄)² and Σ w(y − ȳ)².
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X, y = np.arange(8.0).reshape(4, 2), np.array([[1.0], [2.0], [2.0], [5.0]])
-    >>> merged = Margins.of(X[:1], y[:1]).merge(Margins.of(X[1:], y[1:]))
-    >>> merged.x_mean, merged.xx
-    (array([3., 4.]), array([20., 20.]))
-    """
-
-    rows: int
-    observations: float
-    weight: float
-    x_mean: Array
-    y_mean: Array
-    xx: Array
-    yy: Array
-
-    @classmethod
-    def of(cls, X: Array, y: Array, weights: Array | None = None, *, counts: bool = False) -> Margins:
-        """Return the margins of X (m, p), y (m, T) and weights (m,)."""
-        w = np.ones(len(y)) if weights is None else weights
-        rows, W = int(np.count_nonzero(w)), float(w.sum())
-        share = w / W if W > 0 else w
-        x_mean, y_mean = share @ X, share @ y
-        x, e = X - x_mean, y - y_mean
-        xx = np.einsum("ij,ij->j", x, x) if weights is None else np.einsum("i,ij,ij->j", w, x, x)
-        return cls(rows, W if counts else float(rows), W, x_mean, y_mean, xx, w @ (e * e))
-
-    def merge(self, other: Margins) -> Margins:
-        """Return the margins of both sets of rows together; associative up to rounding."""
-        W = self.weight + other.weight
-        if other.weight == 0 or self.weight == 0:
-            return self if other.weight == 0 else other
-        share = other.weight / W
-        dx, dy = other.x_mean - self.x_mean, other.y_mean - self.y_mean
-        between = self.weight * share
-        return Margins(
-            rows=self.rows + other.rows,
-            observations=self.observations + other.observations,
-            weight=W,
-            x_mean=self.x_mean + share * dx,
-            y_mean=self.y_mean + share * dy,
-            xx=self.xx + other.xx + between * dx * dx,
-            yy=self.yy + other.yy + between * dy * dy,
-        )
-
-    @cached_property
-    def x_scale(self) -> Array:
-        """Weighted population standard deviations of the columns, as of `Moments`."""
-        return _deviation(self.xx, self.x_mean, self.weight)
-
-    @cached_property
-    def y_scale(self) -> Array:
-        """Weighted population standard deviations of the targets."""
-        return _deviation(self.yy, self.y_mean, self.weight)
-
-
-def _deviation(squares: Array, mean: Array, weight: float) -> Array:
-    return drop_noise(np.sqrt(squares / weight), mean) if weight > 0 else np.zeros_like(mean)
-
-
-def drop_noise(scale: Array, mean: Array) -> Array:
-    """Return the standard deviations with those at the rounding level of their mean set to 0."""
-    return np.where(scale <= NOISE * np.abs(mean), 0.0, scale)
 
 
 class _Sums:

@@ -63,7 +63,7 @@ class MemorySource(BlockwiseSource):
         keys: Any = None,
         offset: Any = None,
     ) -> None:
-        self.X: Any = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+        self.X: Any = X if sparse.issparse(X) else np.asarray(X)
         if self.X.ndim != 2:
             raise InputError(f"X must be two-dimensional (rows, columns); got shape {self.X.shape}.")
         n, p = self.X.shape
@@ -71,6 +71,8 @@ class MemorySource(BlockwiseSource):
             raise InputError(f"X has {n} row(s) and {p} column(s); at least one of each is needed.")
         if self.X.dtype.kind not in "fiub":
             raise InputError(f"X has dtype {self.X.dtype}; convert it to real numbers first.")
+        if sparse.issparse(X):
+            self.X = canonical_rows(X)
         target = np.asarray(y)
         if target.dtype.kind not in "fiub":
             raise InputError(f"y has dtype {target.dtype}; convert it to real numbers first.")
@@ -119,6 +121,26 @@ class MemorySource(BlockwiseSource):
     def keys(self) -> Array | None:
         """Return the group or time values given at construction."""
         return self._keys
+
+
+def canonical_rows(X: Any) -> Any:
+    """Return a scipy sparse matrix or array as a CSR matrix in its one canonical form; X stays as it is.
+
+    Entries that are stored in parts are summed, as `X.toarray()` does, so that what is computed from the
+    stored values (squares above all) is what dense rows give. Indices are sorted, and 32 bits wide where
+    that is enough.
+
+    >>> twice = sparse.csr_matrix((np.ones(2), np.array([1, 1]), np.array([0, 2])), shape=(1, 3))
+    >>> canonical_rows(twice).data, twice.data
+    (array([2.]), array([1., 1.]))
+    """
+    rows = X.tocsr()
+    # A new matrix over the same arrays: flags that were cached in X may be out of date.
+    rows = sparse.csr_matrix((rows.data, rows.indices, rows.indptr), shape=rows.shape, copy=False)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
 
 
 def _check_offset(offset: Any, shape: tuple[int, int]) -> Array:

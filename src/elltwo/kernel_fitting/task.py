@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from elltwo.data.random_features import MappedSource
 from elltwo.errors import InputError, did_you_mean
 from elltwo.folds import FoldPlan
 from elltwo.losses import Gaussian, Loss
-from elltwo.moments import drop_noise
+from elltwo.margins import Margins
 from elltwo.problem import Problem
 from elltwo.selection import Rule
 from elltwo.solvers.centers import WAYS, count_rows, take_rows
@@ -241,28 +241,18 @@ def describe(source: Source) -> Described:
     InputError
         If a value is not finite, or there are no rows.
     """
-    shift: Array | None = None
-    first = second = np.zeros(0)
-    weight, rows, p = 0.0, 0, source.n_features
     with np.errstate(invalid="ignore", over="ignore"):
-        for block in source.blocks():
-            both = np.column_stack([block.X, block.y])
-            if shift is None:
-                shift = both[0].copy()
-                first, second = np.zeros_like(shift), np.zeros_like(shift)
-            both -= shift
-            w = np.ones(len(both)) if block.weights is None else block.weights
-            first = first + w @ both
-            both *= both
-            second = second + w @ both
-            weight += float(w.sum())
-            rows += int(np.count_nonzero(w))
-        if shift is None:
+        parts = [Margins.of(block.X, block.y, block.weights) for block in source.blocks()]
+        if not parts:
             raise InputError("the data have no rows.")
-        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        all_rows = reduce(Margins.merge, parts)
+        if not (np.isfinite(all_rows.xx).all() and np.isfinite(all_rows.yy).all()):
             raise source.why_not_finite()
-        mean = first / weight
-        scale = np.sqrt(np.maximum(second / weight - mean**2, 0.0))
-    means = shift + mean
-    scales = drop_noise(scale, means)
-    return Described(means[:p], scales[:p], means[p:], scales[p:], weight, rows)
+    return Described(
+        all_rows.x_mean,
+        all_rows.x_scale,
+        all_rows.y_mean,
+        all_rows.y_scale,
+        all_rows.weight,
+        all_rows.rows,
+    )

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from elltwo.array import ROUNDOFF
 from elltwo.errors import Status
 from elltwo.losses import Loss
-from elltwo.moments import drop_noise
+from elltwo.margins import drop_noise
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate

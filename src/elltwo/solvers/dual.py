@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, accurate_svd, eigh_descending
-from elltwo.moments import drop_noise
+from elltwo.margins import mean_and_deviation
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import (
@@ -52,39 +52,37 @@ class Rows(Weighted):
         return _joined([self, other])
 
     @cached_property
+    def _x(self) -> tuple[Array, Array]:
+        return mean_and_deviation(self.X, self.w)
+
+    @cached_property
+    def _y(self) -> tuple[Array, Array]:
+        return mean_and_deviation(self.y, self.w)
+
+    @property
     def x_mean(self) -> Array:
         """Weighted means of the features."""
-        return _mean(self.X, self.w)
+        return self._x[0]
 
-    @cached_property
+    @property
     def y_mean(self) -> Array:
         """Weighted means of the targets."""
-        return _mean(self.y, self.w)
+        return self._y[0]
 
-    @cached_property
+    @property
     def x_scale(self) -> Array:
         """Weighted population standard deviations of the features; 0 for a constant column."""
-        return _deviation(self.X, self.w, self.x_mean)
+        return self._x[1]
 
-    @cached_property
+    @property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets."""
-        return _deviation(self.y, self.w, self.y_mean)
+        return self._y[1]
 
     def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ(yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T)."""
         fitted = np.einsum("ij,ajt->ait", self.X, coef, optimize=True) + intercept[:, None, :]
         return np.asarray(np.einsum("i,ait->at", self.w, (self.y - fitted) ** 2))
-
-
-def _mean(values: Array, w: Array) -> Array:
-    first, total = values[0], w.sum()
-    return np.asarray(first + (w @ (values - first)) / total) if total > 0 else first
-
-
-def _deviation(values: Array, w: Array, mean: Array) -> Array:
-    total = w.sum()
-    return drop_noise(np.sqrt((w @ (values - mean) ** 2) / total), mean) if total > 0 else np.zeros_like(mean)
 
 
 def gather_rows(problem: Problem, exact: bool, labels: Any = None, n_atoms: int = 1) -> list[Rows]:

@@ -26,7 +26,7 @@ from elltwo.data.base import Block
 from elltwo.data.memory import MemorySource
 from elltwo.errors import InputError, did_you_mean
 from elltwo.losses import Loss
-from elltwo.moments import drop_noise
+from elltwo.margins import deviation, mean_and_squares
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 
@@ -162,25 +162,10 @@ class Spread:
     @classmethod
     def of(cls, chunk: Chunk) -> Spread:
         """Measure some rows."""
-        X, y, w = chunk.X, chunk.y, chunk.w
-        total = float(w.sum())
-        share = w / total if total > 0 else np.full(len(w), 1.0 / len(w))
-        y_mean = y[0] + share @ (y - y[0])
-        y_squares = w @ (y - y_mean) ** 2
-        if is_sparse(X):
-            # Σ w(x − m)² over the stored values, and m² for the weight of those that are not stored.
-            x_mean = np.asarray(X.T @ share).ravel()
-            row = np.repeat(np.arange(len(w)), np.diff(X.indptr))
-            p = X.shape[1]
-            stored = np.bincount(X.indices, weights=w[row], minlength=p)
-            deviation = w[row] * (X.data - x_mean[X.indices]) ** 2
-            x_squares = np.bincount(X.indices, weights=deviation, minlength=p)
-            x_squares += np.maximum(total - stored, 0.0) * x_mean**2
-        else:
-            x_mean = X[0] + share @ (X - X[0])
-            x_squares = w @ (X - x_mean) ** 2
-        mean, squares = np.concatenate([x_mean, y_mean]), np.concatenate([x_squares, y_squares])
-        return cls(len(y), int(np.count_nonzero(w)), total, mean, squares)
+        w = chunk.w
+        both = [mean_and_squares(values, w) for values in (chunk.X, chunk.y)]
+        mean, squares = (np.concatenate(each) for each in zip(*both, strict=True))
+        return cls(len(w), int(np.count_nonzero(w)), float(w.sum()), mean, squares)
 
     def merge(self, other: Spread) -> Spread:
         """Return the spread of both sets of rows."""
@@ -193,7 +178,7 @@ class Spread:
     @property
     def scale(self) -> Array:
         """Weighted population standard deviations of [X, y]; 0 for a constant column."""
-        return drop_noise(np.sqrt(self.squares / (self.weight or 1.0)), self.mean)
+        return deviation(self.squares, self.mean, self.weight)
 
 
 def survey(rows: Rows) -> Spread:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from elltwo.data.base import Block, BlockwiseSource
 from elltwo.data.memory import check_weights
 from elltwo.errors import InputError
-from elltwo.moments import drop_noise
+from elltwo.margins import mean_and_deviation
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
@@ -187,19 +187,18 @@ class KernelRows:
         return np.full(len(self.source.w), np.sqrt(spread / self.weight) if spread > noise else 0.0)
 
     @cached_property
+    def _y(self) -> tuple[Array, Array]:
+        return mean_and_deviation(self.y, self.w)
+
+    @property
     def y_mean(self) -> Array:
         """Weighted means of the targets, (T,)."""
-        if self.weight == 0:
-            return np.zeros(self.source.n_targets)
-        y, w = self.y, self.w
-        return np.asarray(y[0] + (w @ (y - y[0])) / self.weight)
+        return self._y[0]
 
-    @cached_property
+    @property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets, (T,)."""
-        if self.weight == 0:
-            return np.zeros_like(self.y_mean)
-        return drop_noise(np.sqrt((self.w @ (self.y - self.y_mean) ** 2) / self.weight), self.y_mean)
+        return self._y[1]
 
     def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ(yᵢ − b − kᵢᵀa)² for a (A, n, T) and b (A, T), shape (A, T)."""

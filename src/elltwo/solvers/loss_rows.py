@@ -6,10 +6,9 @@ many times. A training set is the rows with weight 0 outside it, so that no fold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,8 @@ import numpy.typing as npt
 from elltwo.array import one_blas_thread
 from elltwo.data.base import Block
 from elltwo.data.memory import MemorySource
-from elltwo.moments import drop_noise
+from elltwo.margins import Margins, deviation, drop_noise
 from elltwo.problem import Problem
-from elltwo.solvers.wide_rows import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -81,49 +79,34 @@ class LossRows:
         return float(self.w.sum())
 
     @cached_property
-    def _thin(self) -> SparseRows:
-        return SparseRows(self.X, self.y, self.w, self.problem.source.counts)
+    def margins(self) -> Margins:
+        """Means and variances of the columns, those of X about the origin; of dense rows some at a time."""
+        step = len(self.w) if self.sparse else max(16, CHUNK // max(1, self.X.shape[1]))
+        parts = (slice(i, i + step) for i in range(0, len(self.w), step))
+        counts = self.problem.source.counts
+        return reduce(
+            Margins.merge, (Margins.of(self.X[p], self.y[p], self.w[p], counts=counts) for p in parts)
+        )
 
-    def _parts(self) -> Iterator[slice]:
-        step = max(16, CHUNK // max(1, self.X.shape[1]))
-        return (slice(i, i + step) for i in range(0, len(self.w), step))
-
-    @cached_property
+    @property
     def x_mean(self) -> Array:
         """Weighted means of the features."""
-        if self.sparse:
-            return self._thin.x_mean
-        return self._mean + self.origin
-
-    @cached_property
-    def _mean(self) -> Array:
-        """Weighted means of X."""
-        first = self.X[np.argmax(self.w > 0)]
-        total = np.zeros(self.X.shape[1])
-        for part in self._parts():
-            total += self.w[part] @ (self.X[part] - first)
-        return np.asarray(first + total / self.weight)
+        return self.margins.x_mean + self.origin
 
     @cached_property
     def x_scale(self) -> Array:
         """Weighted population standard deviations of the features; 0 for a constant column."""
-        if self.sparse:
-            return self._thin.x_scale
-        mean = self._mean
-        total = sum(
-            (self.w[part] @ (self.X[part] - mean) ** 2 for part in self._parts()), np.zeros(len(mean))
-        )
-        return drop_noise(np.sqrt(total / self.weight), self.x_mean)
+        return deviation(self.margins.xx, self.x_mean, self.weight)
 
-    @cached_property
+    @property
     def y_mean(self) -> Array:
         """Weighted means of the targets."""
-        return self._thin.y_mean
+        return self.margins.y_mean
 
-    @cached_property
+    @property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets."""
-        return self._thin.y_scale
+        return self.margins.y_scale
 
     def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ w·dev(y, b + Xθ + o) for θ (A, p, T) and b (A, T), shape (A, T)."""

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, accurate_svd, solve_upper, triangular_factor
-from elltwo.moments import BUFFER_BYTES, drop_noise
+from elltwo.margins import drop_noise
+from elltwo.moments import BUFFER_BYTES
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import Split, rank_cutoff

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from elltwo.array import on_cores, one_blas_thread, own_threads
 from elltwo.data.base import Block
 from elltwo.data.memory import MemorySource
-from elltwo.moments import Margins
+from elltwo.margins import Margins
 from elltwo.problem import Problem
 
 Array = npt.NDArray[Any]

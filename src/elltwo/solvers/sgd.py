@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block
+from elltwo.data.memory import canonical_rows
 from elltwo.errors import InputError
 from elltwo.losses import Gaussian, Loss
 from elltwo.penalties import Identity, Penalty, QuadraticForm
@@ -423,7 +424,7 @@ class SGDState:
                 f"the block has X of shape {block.X.shape} and y of shape {block.y.shape}; they must be "
                 f"(m, {self.p}) and (m, {self.T}) with m ≥ 1."
             )
-        X = block.X.tocsr() if hasattr(block.X, "tocsr") else block.X
+        X = canonical_rows(block.X) if hasattr(block.X, "tocsr") else block.X
         values = X.data if is_sparse(X) else X
         if not np.isfinite(values).all():
             raise InputError("the block's X contains NaN or infinity; repair or leave out those rows.")

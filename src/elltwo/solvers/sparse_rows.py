@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import on_cores, own_threads
-from elltwo.moments import drop_noise
+from elltwo.margins import Margins
 from elltwo.problem import Problem
 from elltwo.solvers.base import Weighted
 from elltwo.solvers.null import curvature_at
@@ -114,29 +114,29 @@ class SparseRows(Weighted):
         return self.transposed.squared()
 
     @cached_property
+    def margins(self) -> Margins:
+        """Means and variances of the columns."""
+        return Margins.of(self.X, self.y, self.w, counts=self.counts)
+
+    @property
     def x_mean(self) -> Array:
         """Weighted means of the features."""
-        return (self.transposed @ self.w) / self.weight
+        return self.margins.x_mean
 
-    @cached_property
+    @property
     def x_scale(self) -> Array:
-        """Weighted population standard deviations of the features.
+        """Weighted population standard deviations of the features; 0 for a constant column."""
+        return self.margins.x_scale
 
-        From the squares of the entries: a column of large entries without zeros loses digits in it, and
-        sparse columns are not of that kind.
-        """
-        variance = (self.squares @ self.w) / self.weight - self.x_mean**2
-        return drop_noise(np.sqrt(np.maximum(variance, 0.0)), self.x_mean)
-
-    @cached_property
+    @property
     def y_mean(self) -> Array:
         """Weighted means of the targets."""
-        return np.asarray(self.w @ self.y / self.weight)
+        return self.margins.y_mean
 
-    @cached_property
+    @property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets."""
-        return np.asarray(np.sqrt(self.w @ (self.y - self.y_mean) ** 2 / self.weight))
+        return self.margins.y_scale
 
     def calm(self) -> AbstractContextManager[None]:
         """Return the context of a whole iteration: products run on all cores."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block
-from elltwo.moments import drop_noise
+from elltwo.margins import Margins, mean_and_deviation
 from elltwo.solvers.base import Weighted
 from elltwo.solvers.dual import Rows
 
@@ -28,19 +27,12 @@ class WideRows(Rows):
     """Dense rows whose means and deviations are taken some columns at a time: no temporary copy of X."""
 
     @cached_property
-    def x_mean(self) -> Array:
-        """Weighted means of the features."""
-        return np.concatenate([part.x_mean for part in self._parts()])
-
-    @cached_property
-    def x_scale(self) -> Array:
-        """Weighted population standard deviations of the features; 0 for a constant column."""
-        return np.concatenate([part.x_scale for part in self._parts()])
-
-    def _parts(self) -> Iterator[Rows]:
+    def _x(self) -> tuple[Array, Array]:
         step = max(1, CHUNK // max(1, len(self.w)))
-        for start in range(0, self.X.shape[1], step):
-            yield Rows(self.X[:, start : start + step], self.y, self.w, self.counts)
+        starts = range(0, self.X.shape[1], step)
+        parts = [mean_and_deviation(self.X[:, i : i + step], self.w) for i in starts]
+        mean, scale = zip(*parts, strict=True)
+        return np.concatenate(mean), np.concatenate(scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,32 +52,29 @@ class SparseRows(Weighted):
         return SparseRows(X, np.vstack([self.y, other.y]), np.concatenate([self.w, other.w]), self.counts)
 
     @cached_property
+    def margins(self) -> Margins:
+        """Means and variances of the columns."""
+        return Margins.of(self.X, self.y, self.w, counts=self.counts)
+
+    @property
     def x_mean(self) -> Array:
         """Weighted means of the features."""
-        return np.asarray(self.X.T @ self.w) / self.weight
+        return self.margins.x_mean
 
-    @cached_property
+    @property
     def y_mean(self) -> Array:
         """Weighted means of the targets."""
-        return np.asarray(self.w @ self.y) / self.weight
+        return self.margins.y_mean
 
-    @cached_property
+    @property
     def x_scale(self) -> Array:
-        """Weighted population standard deviations of the features; 0 for a constant column.
+        """Weighted population standard deviations of the features; 0 for a constant column."""
+        return self.margins.x_scale
 
-        The stored values are centred before they are squared; the zeros add mean² each.
-        """
-        X = self.X.tocsc()
-        column = np.repeat(np.arange(X.shape[1]), np.diff(X.indptr))
-        w = self.w[X.indices]
-        squares = np.bincount(column, w * (X.data - self.x_mean[column]) ** 2, X.shape[1])
-        empty = np.maximum(self.weight - np.bincount(column, w, X.shape[1]), 0.0)
-        return drop_noise(np.sqrt((squares + empty * self.x_mean**2) / self.weight), self.x_mean)
-
-    @cached_property
+    @property
     def y_scale(self) -> Array:
         """Weighted population standard deviations of the targets."""
-        return drop_noise(np.sqrt(self.w @ (self.y - self.y_mean) ** 2 / self.weight), self.y_mean)
+        return self.margins.y_scale
 
     def deviance(self, coef: Array, intercept: Array) -> Array:
         """Return Σ wᵢ(yᵢ − b − xᵢᵀθ)² for θ (A, p, T) and b (A, T), shape (A, T)."""

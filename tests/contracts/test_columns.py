@@ -1,0 +1,211 @@
+"""Columns as they come: sparse ones in any legal state, constant ones, and ones of any size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import sparse
+
+from elltwo.data.memory import MemorySource, canonical_rows
+from elltwo.elasticnet import fit_elastic_net
+from elltwo.engine import fit_source
+from elltwo.margins import Margins, mean_and_deviation
+from elltwo.moments import Moments
+from elltwo.results import Fit
+from elltwo.solvers import coordinate
+
+Array = npt.NDArray[Any]
+
+SQUARED = ("spectral", "cholesky", "orthogonal", "dual")
+ANY_LOSS = ("newton", "newton-dual", "newton-cg", "gradient", "sgd")
+LOSSES = (
+    "gaussian",
+    "binomial",
+    "multinomial",
+    "poisson",
+    "gamma",
+    "tweedie",
+    "negative-binomial",
+    "huber",
+    "squared-hinge",
+    "squared-epsilon-insensitive",
+)
+#: Every loss and every solver of it, but for pairs that share all their code with another pair.
+SOLVED = (
+    [("gaussian", solver) for solver in SQUARED + ANY_LOSS]
+    + [("binomial", solver) for solver in ANY_LOSS]
+    + [("multinomial", solver) for solver in ANY_LOSS[:4]]
+    + [("poisson", solver) for solver in ANY_LOSS[:3]]
+    + [(loss, "newton") for loss in LOSSES[4:]]
+    + [(loss, solver) for loss in LOSSES[7:] for solver in ANY_LOSS[2:4]]
+    + [(loss, "lasso") for loss in LOSSES if loss != "multinomial"]
+)
+cases = pytest.mark.parametrize(("loss", "solver"), SOLVED)
+
+
+def targets(loss: str, eta: Array, rng: np.random.Generator) -> Array:
+    """Draw targets that the loss is made for, shape (n,) or (n, 3)."""
+    n = len(eta)
+    if loss == "binomial":
+        return (eta + rng.logistic(size=n) > 0).astype(float)
+    if loss == "squared-hinge":
+        return np.where(eta + rng.logistic(size=n) > 0, 1.0, -1.0)
+    if loss == "multinomial":
+        return np.eye(3)[np.argmax(np.column_stack([eta, -eta, 0 * eta]) + rng.gumbel(size=(n, 3)), axis=1)]
+    if loss in ("poisson", "negative-binomial", "tweedie"):
+        return rng.poisson(np.exp(0.5 * eta)).astype(float)
+    if loss == "gamma":
+        return rng.gamma(2.0, np.exp(0.5 * eta))
+    return eta + rng.normal(size=n)
+
+
+def fitted(X: Any, y: Array, loss: str, solver: str, weights: Any = None, **options: Any) -> Fit:
+    source = MemorySource(X, y, weights)
+    if solver == "lasso":
+        return fit_elastic_net(source, 1.0, l1_ratio=0.7, loss=loss, **options)[0]
+    return fit_source(source, 1.0, loss=loss, solver=solver, **options)
+
+
+# --- Sparse matrices in any legal state ---
+
+
+def in_parts(D: Array, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Return (values, rows, columns) that add up to D: in two parts, in any order, and stored zeros."""
+    i, j = np.nonzero(D)
+    twice = rng.random(len(i)) < 0.4
+    part = np.where(twice, np.rint(D[i, j] / 2), D[i, j])
+    zi, zj = (rng.integers(0, size, 8) for size in D.shape)
+    rows, columns = (np.concatenate([k, k[twice], zk]) for k, zk in ((i, zi), (j, zj)))
+    values = np.concatenate([part, (D[i, j] - part)[twice], np.zeros(8)])
+    order = rng.permutation(len(values))
+    return values[order], rows[order], columns[order]
+
+
+def compressed(D: Array, rng: np.random.Generator, kind: Any, index: Any = np.int32) -> Any:
+    """Return D in CSR or CSC with duplicates, unsorted indices and stored zeros."""
+    values, rows, columns = in_parts(D, rng)
+    first, second, size = (rows, columns, len(D)) if "csr" in kind.__name__ else (columns, rows, D.shape[1])
+    order = np.argsort(first, kind="stable")
+    starts = np.searchsorted(first[order], np.arange(size + 1))
+    made = kind((values[order], second[order], starts), shape=D.shape)
+    made.indices, made.indptr = second[order].astype(index), starts.astype(index)
+    return made
+
+
+def coordinates(D: Array, rng: np.random.Generator, kind: Any) -> Any:
+    values, rows, columns = in_parts(D, rng)
+    return kind((values, (rows, columns)), shape=D.shape)
+
+
+STATES: dict[str, Callable[[Array, np.random.Generator], Any]] = {
+    "CSR": partial(compressed, kind=sparse.csr_matrix),
+    "CSR, 64-bit indices": partial(compressed, kind=sparse.csr_matrix, index=np.int64),
+    "CSR array": partial(compressed, kind=sparse.csr_array),
+    "CSC": partial(compressed, kind=sparse.csc_matrix),
+    "CSC array": partial(compressed, kind=sparse.csc_array),
+    "COO": partial(coordinates, kind=sparse.coo_matrix),
+    "COO array": partial(coordinates, kind=sparse.coo_array),
+    "DIA": lambda D, rng: sparse.dia_matrix(D),
+    "BSR": lambda D, rng: sparse.bsr_matrix(D, blocksize=(2, 3)),
+    "LIL": lambda D, rng: sparse.lil_matrix(D),
+}
+
+
+def arrays_of(X: Any) -> dict[str, Array]:
+    return {
+        name: getattr(X, name) for name in ("data", "indices", "indptr", "row", "col") if hasattr(X, name)
+    }
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_sparse_matrix_is_made_canonical_and_left_as_it_was(state: str) -> None:
+    rng = np.random.default_rng(3)
+    D = rng.integers(-3, 4, (20, 12)) * (rng.random((20, 12)) < 0.5) * 1.0
+    X = STATES[state](D, rng)
+    before = {name: array.copy() for name, array in arrays_of(X).items()}
+    rows = canonical_rows(X)
+    assert type(rows) is sparse.csr_matrix
+    assert rows.indices.dtype == np.int32
+    assert rows.has_canonical_format
+    np.testing.assert_array_equal(rows.toarray(), D)
+    for name, array in arrays_of(X).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@cases
+def test_sparse_rows_give_the_model_of_dense_ones(
+    loss: str, solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Word counts, stored as one entry per occurrence; standardised, with weights."""
+    monkeypatch.setattr(coordinate, "MANY_FEATURES", 4)  # the lasso keeps sparse rows sparse from here on
+    seed = SOLVED.index((loss, solver))
+    rng = np.random.default_rng(seed)
+    n, p = 40, 12
+    D = np.minimum(rng.poisson(0.7, (n, p)), 4) * 1.0
+    y = targets(loss, 0.5 * (D[:, 0] - D[:, 1]), rng)
+    w = rng.uniform(0.5, 2.0, n)
+    state = list(STATES)[seed % len(STATES)]
+    tol = 1e-6 if solver == "sgd" else 1e-10
+    dense, thin = (
+        fitted(X, y, loss, solver, w, standardize=True, tol=tol) for X in (D, STATES[state](D, rng))
+    )
+    size = np.abs(dense.coef).max()
+    np.testing.assert_allclose(thin.coef, dense.coef, rtol=0, atol=max(10 * tol, 1e-8) * size)
+    mean = w @ D / w.sum()
+    np.testing.assert_allclose(thin.feature_scales, np.sqrt(w @ (D - mean) ** 2 / w.sum()), rtol=1e-14)
+
+
+# --- Means and spreads ---
+
+
+def exact_spread(values: Array, w: Array) -> tuple[float, float]:
+    """Return mean and standard deviation, in rational arithmetic up to the root."""
+    v, u = [Fraction(float(x)) for x in values], [Fraction(float(x)) for x in w]
+    mean = sum(a * b for a, b in zip(u, v, strict=True)) / sum(u)
+    variance = sum(a * (b - mean) ** 2 for a, b in zip(u, v, strict=True)) / sum(u)
+    return float(mean), math.sqrt(variance)
+
+
+@pytest.mark.parametrize(
+    "kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix], ids=["dense", "CSR", "CSC"]
+)
+def test_spreads_keep_their_digits_under_large_means(kind: Any) -> None:
+    """Centred before they are squared: Σwx² − (Σwx)² would leave 4 digits of a mean of 1e6, none of 1e9."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack(
+        [rng.normal(m, s, 200) for m, s in ((0, 1), (1e6, 1), (1e9, 1), (-3, 1e-7), (5, 1e9))]
+    )
+    X[::3, 0] = X[::4, 1] = 0.0
+    w = rng.integers(0, 4, 200) * rng.uniform(0.5, 2, 200)
+    mean, scale = mean_and_deviation(kind(X), w)
+    for j, column in enumerate(X.T):
+        right = exact_spread(column, w)
+        np.testing.assert_allclose((mean[j], scale[j]), right, rtol=1e-13, atol=1e-15 * np.abs(column).max())
+
+
+@pytest.mark.parametrize("value", [0.1, 1.7e9, -1e15 / 3, 1e-12, 5.0])
+def test_the_spread_of_one_number_is_zero(value: float) -> None:
+    """However often, whatever the weights, dense, sparse, merged, or as moments."""
+    rng = np.random.default_rng(1)
+    X, w = np.full((100_003, 1), value), rng.uniform(1e-3, 1e3, 100_003)
+    w[:7] = 0.0
+    X[:7] = 1e20  # rows without weight
+    for weights, rows in ((w, slice(None)), (None, slice(7, None))):
+        for kind in (np.asarray, sparse.csr_matrix, sparse.csc_matrix):
+            own = None if weights is None else weights[rows]
+            mean, scale = mean_and_deviation(kind(X[rows]), own)
+            assert scale[0] == 0
+            assert mean[0] == pytest.approx(value, rel=1e-15)
+    blocks = [slice(i, i + 997) for i in range(0, len(X), 997)]
+    merged = reduce(Margins.merge, (Margins.of(X[b], X[b], w[b]) for b in blocks))
+    moments = reduce(Moments.merge, (Moments.of(X[b], X[b], w[b]) for b in blocks))
+    whole = Moments.of(X, X, w)
+    for found in (merged, moments, whole):
+        assert found.x_scale[0] == found.y_scale[0] == 0
