@@ -158,6 +158,25 @@ def test_the_same_steps_as_at_construction(make, shape):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+def test_steps_that_were_traced_before_are_not_taken_again():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    X, y = np.zeros((4, 2)), np.zeros((4, 1))
+    model.train_on_batch(X, y)
+    model.test_on_batch(X, y)
+    start = keras.ops.convert_to_numpy(model.weights[0])
+
+    def stale(*_):
+        raise AssertionError("a step from before the penalty")
+
+    model.train_function = model.test_function = stale
+    apply_l2(model, 0.25)
+    assert model.test_on_batch(X, y) == pytest.approx(0.25 * (start.astype(float) ** 2).sum(), rel=1e-5)
+    model.train_on_batch(X, y)  # the gradient is that of the penalty alone: 2·0.25·w
+    stepped = keras.ops.convert_to_numpy(model.weights[0])
+    np.testing.assert_allclose(stepped, (1 - 0.5 * 0.5) * start, rtol=1e-5)
+
+
 def test_a_compiled_and_trained_model_takes_it_up():
     X, y = rows((4,))
     results = []
@@ -286,6 +305,15 @@ def test_roles():
     assert explain(recurrent()).rows[0].role == "embedding"
     gru = explain(keras.Sequential([keras.Input((3, 2)), layers.GRU(4)]))
     assert [(row.role, len(row.shape)) for row in gru.rows] == [("weight", 2), ("weight", 2), ("bias", 2)]
+
+
+def test_a_marked_weight_is_exempt():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="a"), layers.Dense(2, name="b")])
+    model.layers[0].kernel._no_weight_decay = True
+    assert [row.role for row in explain(model).rows] == ["exempt", "bias", "weight", "bias"]
+    apply_l2(model, L2)
+    kernel = keras.ops.convert_to_numpy(model.layers[1].kernel).astype(float)
+    assert sum(losses(model)) == pytest.approx(L2 * (kernel**2).sum(), rel=1e-5)
 
 
 def test_attention_biases_of_two_axes_are_no_matrices():

@@ -70,6 +70,17 @@ def test_the_mean_rate_gives_every_schedule_the_same_total_shrinkage(name):
     assert math.log(advice.shrinkage) == pytest.approx(-4000 / 80, rel=0.02)
 
 
+@pytest.mark.parametrize("given", [[0.1, *9 * [0.01]], "linear"])
+def test_the_mean_rate_is_the_mean_over_all_steps(given):
+    """Over T steps Σlr·wd = T/τ: the total decay, summed up by hand."""
+    lr, shape, rates = None, {}, given
+    if given == "linear":
+        lr, shape = 0.1, {"steps": 10, "warmup": 4}
+        rates = [0.1 * k / 4 for k in (1, 2, 3, 4)] + [0.1 * (1 - k / 5) for k in range(6)]
+    advice = suggest(tau_epochs=2, lr=lr, n=100, batch_size=10, schedule=given, rate="mean", **shape)
+    assert sum(rates) * advice.value == pytest.approx(10 / 20, rel=1e-12)
+
+
 def test_the_peak_rate_ignores_the_shape_of_the_schedule():
     values = {suggest(**EPOCHS, schedule=name, steps=4000).value for name in SCHEDULES}
     assert len(values) == 1
@@ -176,6 +187,8 @@ def test_advice_is_a_frozen_number_with_its_sources(advice):
         ({"tau_epochs": None, "tokens": 1e9, "steps": 10, "batch_size": None}, "needs parameters"),
         ({"tau_epochs": None, "tokens": 1e9, "parameters": 1e8, "batch_size": None}, "needs steps"),
         ({"tau_epochs": None, "tokens": 1e9, "parameters": 1e8, "steps": 7}, "Leave one of the two out"),
+        ({"tau_epochs": None, "tokens": 5e4, "parameters": 1e4, "steps": 1100}, "1000 steps, and steps=1100"),
+        ({"tau_epochs": None, "tokens": 5e4, "parameters": 1e4, "steps": 900}, "1000 steps, and steps=900"),
         ({"tau_epochs": None, "tokens": 1e9, "parameters": 1e8, "rate": "mean"}, "peak learning rate"),
     ],
 )

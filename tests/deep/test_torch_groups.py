@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from elltwo.errors import InputError
-from elltwo.torch import explain, param_groups
+from elltwo.torch import explain, l2_penalty, param_groups
 from elltwo.weight_decay.roles import ROLES
 
 
@@ -330,6 +330,86 @@ def test_old_parametrisations_by_hooks():
     model.append(prune.random_unstructured(nn.Linear(3, 4), "weight", 0.5))
     model.append(prune.random_unstructured(nn.BatchNorm1d(4), "weight", 0.5))
     assert decayed(model) == {"0.weight_g", "1.weight_ih_l0", "1.weight_hh_l0_g", "3.weight_orig"}
+
+
+class Window(nn.Module):
+    """A part that lists one of its own parameters, by a name as it sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(5, 2))
+        self.relative_bias = nn.Parameter(torch.ones(5, 2))
+        self.map = nn.Linear(3, 3)
+
+    def no_weight_decay(self):
+        return {"table", "not_there"}
+
+
+class Listing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.window = Window()
+        self.table = nn.Parameter(torch.ones(5, 2))
+        self.projection = nn.Parameter(torch.ones(3, 2))
+
+    def no_weight_decay(self):
+        return ["projection", "window.map.weight"]
+
+    def no_weight_decay_keywords(self):
+        return {"relative_"}
+
+
+def test_what_a_model_exempts_is_not_decayed():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+    model[0].weight._no_weight_decay = True  # Mamba
+    model[1].weight._optim = {"lr": 1e-3, "weight_decay": 0.0}  # S4
+    model[2].weight._no_weight_decay = False
+    model[3].weight._optim = {"lr": 1e-3}
+    assert decayed(model) == {"2.weight", "3.weight"}
+    assert role(model, "0.weight") == role(model, "1.weight") == "exempt"
+    assert decayed(model, rules={"exempt": True, "weight": False}) == {"0.weight", "1.weight"}
+    penalty = l2_penalty(model, 1.0).item()
+    assert penalty == pytest.approx(sum(model[k].weight.square().sum().item() for k in (2, 3)))
+    tied = nn.Linear(3, 3, bias=False)
+    tied.weight = model[0].weight
+    assert decayed(nn.Sequential(tied, nn.Linear(3, 3))) == {"1.weight"}
+
+
+def test_names_that_a_model_lists_are_exempt_as_seen_from_the_module_that_lists_them():
+    assert decayed(Listing()) == {"table"}
+    why = {row.names[0]: row.why for row in explain(Listing()).rows}
+    assert why["window.table"] == "in no_weight_decay of Window"
+    assert why["window.map.weight"] == "in no_weight_decay of Listing"
+    assert why["window.relative_bias"] == "in no_weight_decay_keywords of Listing"
+    assert decayed(nn.ModuleList([Window()])) == {"0.relative_bias", "0.map.weight"}
+
+
+def test_listed_names_are_known_in_wrapped_parametrised_and_pruned_modules():
+    model = Listing()
+    model.window = compiled(model.window)
+    assert decayed(nn.DataParallel(model)) == {"module.table"}
+    parametrizations.weight_norm(model.window.map)
+    prune.random_unstructured(model, "projection", 0.5)
+    assert decayed(model) == {"table"}
+
+
+def test_a_list_of_names_that_is_none_is_refused():
+    model = Window()
+    for wrong in ("table", [3], 0.1):
+        model.no_weight_decay = lambda wrong=wrong: wrong
+        with pytest.raises(InputError, match=r"\(Window\): no_weight_decay must give a set or list of names"):
+            explain(model)
+    model.no_weight_decay = False  # a setting of its own
+    assert decayed(model) == {"table", "relative_bias", "map.weight"}
+
+
+def test_a_pruned_parameter_keeps_its_role():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 4))
+    for layer in model:
+        prune.random_unstructured(layer, "weight", 0.5)
+    roles = {row.names[0]: (row.role, row.why) for row in explain(model).rows}
+    assert roles["0.weight_orig"] == ("embedding", "embedding of Embedding, pruned")
+    assert roles["1.weight_orig"] == ("weight", "weight of Linear, pruned")
 
 
 def compiled(model):

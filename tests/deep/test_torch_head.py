@@ -425,6 +425,11 @@ def test_a_head_that_shares_weights_with_the_backbone_is_refused():
         with pytest.raises(InputError, match=r"'weight' of head is shared with .*'0.weight' of the backbone"):
             exact_head(torch.nn.Sequential(embedding), loader(x, x % head.out_features), head=head)
     assert torch.equal(embedding.weight, before)
+    table = torch.nn.Module()
+    table.register_buffer("table", embedding.weight.detach())  # computed with, and no parameter
+    table.forward = lambda rows: table.table[rows]
+    with pytest.raises(InputError, match="'weight' of head is shared with 'table' of the backbone"):
+        exact_head(table, loader(x, x % 5), head=tied)
     apart = torch.randn(9, 4)  # one piece of memory, and no number of it in both
     embedding.weight = torch.nn.Parameter(apart[:5])
     part.weight = torch.nn.Parameter(apart[5:8])

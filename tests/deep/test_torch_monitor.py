@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from elltwo.errors import InputError, MissingPackageError
+from elltwo.plot.decay import decay_figure
 from elltwo.torch import DecayMonitor, explain, param_groups
 from elltwo.weight_decay.measure import expected_rotation
 from elltwo.weight_decay.optimizers import OPTIMIZERS
@@ -781,6 +782,32 @@ def test_the_picture_has_a_line_for_each_layer(tmp_path):
     assert shown == ["inner.weight", "outer.weight", "dashed: expected at equilibrium (estimate)"]
     with pytest.raises(InputError, match="ends in one of png"):
         monitor.plot(tmp_path / "decay.txt")
+
+
+def test_each_panel_draws_what_its_title_says():
+    columns = {"step": [0, 10], "layer": ["head"] * 2, "size": [4] * 2}
+    numbers = {
+        "weight_norm": [4.0, 3.0],
+        "gradient_norm": [0.5, 0.25],
+        "decay": [0.01, 0.02],
+        "l2_decay": [0.03, 0.04],
+        "rotation": [0.2, 0.1],
+        "expected_rotation": [np.nan, np.nan],
+    }
+    drawn = {ax.get_title(): ax.lines[0].get_ydata().tolist() for ax in decay_figure(columns | numbers).axes}
+    assert drawn == {
+        "weight norm ‖w‖": [4.0, 3.0],
+        "gradient norm ‖g‖": [0.5, 0.25],
+        "share of w taken away per step": [0.04, 0.06],
+        "angle turned per step (radians)": [0.2, 0.1],
+    }
+
+
+def test_decay_of_what_the_model_exempts_is_warned_of():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False))
+    model[0].weight._no_weight_decay = True
+    with pytest.warns(WeightDecayWarning, match=r"parameters that the model itself exempts \('0.weight'\)"):
+        DecayMonitor(model, torch.optim.AdamW(model.parameters(), weight_decay=0.1))
 
 
 def test_nothing_to_draw_is_an_error():

@@ -25,7 +25,8 @@ def explain(model: Any, *, rules: Rules | None = None) -> ParameterTable:
 
     Which weights are penalised follows from the type of the layer that holds them and from their role in it:
     kernels of any kind and matrices of layers of unknown type are; biases, normalisations, embeddings, scales
-    and other vectors are not. A shared layer is listed once.
+    and other vectors are not, nor is a weight with an attribute `_no_weight_decay = True`. A shared layer is
+    listed once.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ def explain(model: Any, *, rules: Rules | None = None) -> ParameterTable:
         Built: functional, sequential, subclassed, nested.
     rules : mapping, optional
         Exceptions. A key is a subclass of `keras.layers.Layer`, a role ("weight", "bias", "norm",
-        "embedding", "vector", "normalised") or a function of one use of a weight (with attributes name,
-        module, slot, parameter, role, within). A value is True, False or a number that multiplies the
+        "embedding", "vector", "normalised", "exempt") or a function of one use of a weight (with attributes
+        name, module, slot, parameter, role, within). A value is True, False or a number that multiplies the
         penalty. A type stands for all that such a layer holds itself; for what its sublayers hold the number
         multiplies what they have without a rule. The first rule that matches decides.
 

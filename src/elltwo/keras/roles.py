@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from elltwo.errors import InputError
-from elltwo.weight_decay.roles import Use, called_so, role_by_class, role_by_shape, type_name
+from elltwo.weight_decay.roles import Use, called_so, marked, role_by_class, role_by_shape, type_name
 
 SLOTS: dict[str, tuple[str, str]] = {
     "kernel": ("weight", "kernel"),
@@ -56,7 +56,8 @@ def _layers(layer: Any, within: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[An
 
 def _use(layer: Any, variable: Any, within: tuple[Any, ...]) -> Use:
     slot = slot_of(layer, variable)
-    role, why = _role(layer, slot, variable)
+    said = marked(variable) or marked(variable.value)  # the value is a parameter in a wrapped torch module
+    role, why = ("exempt", said) if said else _role(layer, slot, variable)
     return Use(variable.path, layer, slot, variable, role, why, within)
 
 

@@ -16,11 +16,16 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Return the model's parameters as groups for a torch optimiser: those to decay, and the others.
 
-    Which parameters are decayed follows from the type of the module that holds them and from their role in
-    it, and never from their name. Weights of linear maps are (linear, bilinear, convolution, attention,
-    recurrent, matrices of modules of unknown type such as adapters); biases, normalisations, embeddings, and
-    scales or other vectors are not. A shared parameter is decayed if one of its uses is. Of a weight under
-    `weight_norm` the norms are decayed, since ‖g‖² = ‖W‖², and its direction is not.
+    Which parameters are decayed follows from the type of the module that holds them, from their role in it
+    and from what the model itself says, and never from a guess by their name. Weights of linear maps are
+    (linear, bilinear, convolution, attention, recurrent, matrices of modules of unknown type such as
+    adapters); biases, normalisations, embeddings, and scales or other vectors are not. A shared parameter is
+    decayed if one of its uses is. Of a weight under `weight_norm` the norms are decayed, since ‖g‖² = ‖W‖²,
+    and its direction is not.
+
+    A model exempts parameters by `_no_weight_decay = True` on them (Mamba), by `_optim` with a weight_decay
+    of 0 (S4), or by methods `no_weight_decay()` and `no_weight_decay_keywords()` that give names, or parts of
+    names, seen from the module that has the method (timm, Swin). They have the role "exempt".
 
     Parameters
     ----------
@@ -32,10 +37,11 @@ def param_groups(
         the gradient of a mean loss, which is the penalty (weight_decay/2)‖w‖².
     rules : mapping, optional
         Exceptions. A key is a subclass of `torch.nn.Module`, a role ("weight", "bias", "norm", "embedding",
-        "vector", "normalised") or a function of one use of a parameter (with attributes name, module, slot,
-        parameter, role, within). A value is True, False or a number that multiplies `weight_decay`. A type
-        stands for all that such a module holds itself; for what its submodules hold the number multiplies
-        what they have without a rule, so that False exempts them too. The first rule that matches decides.
+        "vector", "normalised", "exempt") or a function of one use of a parameter (with attributes name,
+        module, slot, parameter, role, within). A value is True, False or a number that multiplies
+        `weight_decay`. A type stands for all that such a module holds itself; for what its submodules hold
+        the number multiplies what they have without a rule, so that False exempts them too. The first rule
+        that matches decides.
 
     Returns
     -------
@@ -47,8 +53,9 @@ def param_groups(
     Raises
     ------
     InputError
-        For arguments that cannot be used, for lazy modules without parameters yet, for TorchScript modules
-        and for flattened parameters, whose roles cannot be seen.
+        For arguments that cannot be used, for a `no_weight_decay()` that gives no names, for lazy modules
+        without parameters yet, for TorchScript modules and for flattened parameters, whose roles cannot be
+        seen.
 
     Examples
     --------
@@ -62,6 +69,9 @@ def param_groups(
     >>> groups = param_groups(embedded, 0.01, rules={nn.Embedding: 0.1})
     >>> [(len(g["params"]), g["weight_decay"]) for g in groups]
     [(1, 0.01), (1, 0.0), (1, 0.001)]
+    >>> embedded[1].weight._no_weight_decay = True
+    >>> [len(g["params"]) for g in param_groups(embedded, 0.01)]
+    [0, 3]
     """
     weight_decay = check_strength(weight_decay, "weight_decay")
     groups: dict[float, list[torch.Tensor]] = {1.0: [], 0.0: []}

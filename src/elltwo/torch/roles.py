@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from elltwo.errors import InputError
-from elltwo.weight_decay.roles import Use, called_so, role_by_class, role_by_shape, type_name
+from elltwo.weight_decay.roles import Use, called_so, marked, role_by_class, role_by_shape, type_name
 
 _CONVOLUTIONS = (
     nn.Conv1d,
@@ -74,6 +74,7 @@ def find_uses(model: nn.Module) -> list[list[Use]]:
 
 def _walk(model: nn.Module) -> Iterator[Use]:
     modules = dict(model.named_modules(remove_duplicate=False))
+    exempt = _exempted(modules)
     for path, module in modules.items():
         _refuse_scripted(module, path)
         for slot, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -87,8 +88,64 @@ def _walk(model: nn.Module) -> Iterator[Use]:
                 slot = of
             else:
                 role, why = _role(module, slot, parameter)
+            computed = ".".join([*place, _hooked(holder, slot)])
+            said = marked(parameter) or _listed((name, _plain(computed, modules)), exempt)
+            if said:
+                role, why = "exempt", said
             within = tuple(modules[".".join(place[:depth])] for depth in range(len(place)))
             yield Use(name, holder, slot, parameter, role, why, within)
+
+
+#: Methods by which a model lists names, or parts of names, that are not for decay (timm; Swin has both).
+_LISTS = ("no_weight_decay", "no_weight_decay_keywords")
+
+
+def _exempted(modules: Mapping[str, nn.Module]) -> list[tuple[str, str, str]]:
+    """Return what the modules list, as (name, "", reason) or (start of a name, keyword, reason)."""
+    found = []
+    for path, module in modules.items():
+        if _is_wrapper(module):
+            continue  # a compiled one passes on what its module lists
+        for method in _LISTS:
+            listed = getattr(module, method, ())
+            names = listed() if callable(listed) else listed
+            if names is None or isinstance(names, bool):
+                continue  # a setting of the module's own
+            if isinstance(names, str) or not isinstance(names, Collection) or not _all_text(names):
+                raise InputError(
+                    f"{_where(module, path)}: {method} must give a set or list of names of parameters, not "
+                    f"{names!r:.60}."
+                )
+            start, why = f"{path}." if path else "", f"in {method} of {type_name(module)}"
+            if method == _LISTS[0]:
+                for name in names:  # as the tree has it now, or as it was before parts of it were wrapped
+                    whole = {_plain(start + name, modules), _plain(start, modules) + name}
+                    found += [(each, "", why) for each in whole]
+            else:
+                found += [(_plain(start, modules), name, why) for name in names]
+    return found
+
+
+def _all_text(names: Collection[object]) -> bool:
+    return all(isinstance(name, str) for name in names)
+
+
+def _listed(names: Sequence[str], exempt: Sequence[tuple[str, str, str]]) -> str:
+    """Return the reason if a module lists one of a parameter's names, "" if none does."""
+    for start, keyword, why in exempt:
+        for name in names:
+            if keyword in name.removeprefix(start) if name.startswith(start) and keyword else name == start:
+                return why
+    return ""
+
+
+def _hooked(module: nn.Module, slot: str) -> str:
+    """Return the name of the weight that a forward hook computes from a slot, else the slot."""
+    for hook in module._forward_pre_hooks.values():
+        name = getattr(hook, "_tensor_name", getattr(hook, "name", None))
+        if slot in (f"{name}_g", f"{name}_v", f"{name}_orig"):
+            return str(name)
+    return slot
 
 
 def _role(module: nn.Module, slot: str, parameter: torch.Tensor) -> tuple[str, str]:

@@ -23,13 +23,14 @@ ROLES: Mapping[str, bool] = {
     "embedding": False,
     "vector": False,
     "normalised": False,
+    "exempt": False,
 }
 """Roles, and whether their parameters are decayed where no rule says otherwise.
 
 weight: matrix or kernel of a linear map. bias: what is added to a linear map. norm: gain and shift of a
 normalisation. embedding: a looked-up or added table, whose rare rows would shrink without ever being used.
 vector: scale, slope or other parameter that is no matrix. normalised: a weight whose size something else
-sets, so that decaying it does not shrink the function.
+sets, so that decaying it does not shrink the function. exempt: what the model itself says is not for decay.
 """
 
 
@@ -237,7 +238,7 @@ def settle(uses: Sequence[Use], rules: Rules, *, shape: Iterable[int], frozen: b
     """Decide about one parameter from all its uses.
 
     The first rule that matches one of the uses decides; without one, the parameter is decayed if the role of
-    one of its uses is, unless another use sets its size.
+    one of its uses is, unless another use sets its size or the model exempts it.
     """
     times, use, why = _by_rule(uses, rules) or _by_role(uses)
     names = tuple(dict.fromkeys(u.name for u in uses))
@@ -264,11 +265,28 @@ def _matches(match: Any, use: Use) -> bool:
 
 
 def _by_role(uses: Sequence[Use]) -> tuple[float, Use, str]:
-    fixed = next((u for u in uses if u.role == "normalised"), None)
+    fixed = next((u for u in uses if u.role in ("normalised", "exempt")), None)
     use = fixed or next((u for u in uses if ROLES[u.role]), uses[0])
     others = [u.role for u in uses if u.role != use.role]
     shared = "; also used as " + ", ".join(dict.fromkeys(others)) if others else ""
     return float(ROLES[use.role]), use, use.why + shared
+
+
+def marked(parameter: Any) -> str:
+    """Return how a parameter itself says that it is not for decay, "" if it does not.
+
+    Mamba sets `_no_weight_decay = True` on it, S4 `_optim = {"weight_decay": 0.0}`. Other numbers in
+    `_optim` are settings for an optimiser and not read.
+
+    >>> class A_log: _no_weight_decay = True
+    >>> marked(A_log)
+    'marked _no_weight_decay'
+    """
+    if getattr(parameter, "_no_weight_decay", False):
+        return "marked _no_weight_decay"
+    own = getattr(parameter, "_optim", None)
+    none = isinstance(own, dict) and own.get("weight_decay") == 0
+    return "its _optim sets weight_decay to 0" if none else ""
 
 
 def type_name(module: Any) -> str:

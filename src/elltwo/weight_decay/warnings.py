@@ -12,7 +12,7 @@ from elltwo.errors import name_some
 from elltwo.weight_decay.records import DecayRecord, Layer
 
 #: The roles that decay is not for, as a sentence calls them.
-PLURALS = {"bias": "biases", "norm": "normalisations"}
+PLURALS = {"bias": "biases", "norm": "normalisations", "exempt": "parameters that the model itself exempts"}
 #: A total decay below this leaves more than 99.9 % of every weight, so it changes nothing.
 NO_EFFECT = 1e-3
 #: A layer has collapsed once its total decay is above this …
