@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.linear_model import ElasticNet as PeerNet
 from sklearn.linear_model import Lasso as PeerLasso
 from sklearn.linear_model import LogisticRegression as PeerLogistic
+from sklearn.linear_model import Ridge as PeerRidge
 from sklearn.model_selection import ShuffleSplit, StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 
@@ -74,22 +75,56 @@ def test_scikit_learns_checks_pass_without_exceptions_or_skips(
     assert [check for check in checks if check[1] != "passed"] == []
 
 
-@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
-def test_alpha_is_on_the_sum_scale_and_scikit_learns_on_the_mean_scale(l1_ratio: float) -> None:
+@pytest.mark.parametrize(("n", "p"), [(80, 12), (15, 20)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_scikit_learns_call_gives_scikit_learns_model(
+    n: int, p: int, weighted: bool, fit_intercept: bool
+) -> None:
+    X, y = data(n, p)
+    X[:, 2] *= 10.0
+    Y = np.column_stack([y + 3, X[:, 3] - y])
+    w = np.random.default_rng(9).uniform(0.2, 5.0, size=n) if weighted else None
+    total = n if w is None else w.sum()
+    tight = {"tol": 1e-14, "max_iter": 100_000}
+    for targets in (y, Y):
+        for ours, peer in (
+            (Lasso(alpha=0.1, fit_intercept=fit_intercept, copy_X=False), PeerLasso),
+            (ElasticNet(0.1, l1_ratio=0.6, fit_intercept=fit_intercept, max_iter=500), PeerNet),
+            (ElasticNet(0.1, l1_ratio=0, fit_intercept=fit_intercept), PeerNet),
+        ):
+            shared = {
+                k: v for k, v in ours.get_params().items() if k in ("alpha", "l1_ratio", "fit_intercept")
+            }
+            if shared.get("l1_ratio") == 0:  # where coordinate descent converges slowly: (XᵀWX + Σw·αI)⁻¹XᵀWy
+                expected = PeerRidge(0.1 * total, fit_intercept=fit_intercept).fit(X, targets, w)
+            else:
+                expected = peer(**shared, **tight).fit(X, targets, w)
+            ours.fit(X, targets, w)
+            np.testing.assert_allclose(ours.coef_, expected.coef_, atol=1e-6)
+            np.testing.assert_allclose(ours.intercept_, expected.intercept_, atol=1e-6)
+            assert ours.coef_.shape == expected.coef_.shape
+            assert ours.alpha_ == pytest.approx(0.1 * total, rel=1e-12)  # on the sum scale, as everywhere
+            assert ours.fit_.alpha == pytest.approx(ours.alpha_, rel=1e-15)
+
+
+def test_alpha_on_the_sum_scale_is_that_of_the_mean_scale_times_the_weights() -> None:
     X, y = data()
-    peer = PeerNet(alpha=0.1, l1_ratio=l1_ratio, tol=1e-14, max_iter=100_000).fit(X, y)
-    ours = ElasticNet(0.1 * len(y), l1_ratio=l1_ratio).fit(X, y)
-    mean = ElasticNet(0.1, l1_ratio=l1_ratio, alpha_scale="mean").fit(X, y)
-    assert np.abs(ours.coef_ - peer.coef_).max() <= 1e-6
-    assert ours.intercept_ == pytest.approx(peer.intercept_, abs=1e-6)
+    w = np.random.default_rng(9).uniform(0.2, 5.0, size=len(y))
+    alphas = np.array([0.5, 0.05])
+    mean = Lasso(KFold(3, alphas=alphas)).fit(X, y, w)
+    ours = Lasso(KFold(3, alphas=alphas * w.sum()), alpha_scale="sum").fit(X, y, w)
+    np.testing.assert_allclose(mean.path_.alphas, alphas * w.sum(), rtol=1e-12)
+    np.testing.assert_allclose(ours.path_.alphas, mean.path_.alphas, rtol=1e-12)
     assert np.abs(mean.coef_ - ours.coef_).max() <= 1e-12
-    assert mean.alpha_ == pytest.approx(8.0)
+    again = Lasso(mean.alpha_, alpha_scale="sum").fit(X, y, w)
+    assert np.abs(again.coef_ - mean.coef_).max() <= 1e-12
 
 
 def test_the_lasso_is_the_elastic_net_at_one() -> None:
     X, y = data()
-    lasso = Lasso(6.0).fit(X, y)
-    assert np.array_equal(lasso.coef_, ElasticNet(6.0, l1_ratio=1.0).fit(X, y).coef_)
+    lasso = Lasso(6.0, alpha_scale="sum").fit(X, y)
+    assert np.array_equal(lasso.coef_, ElasticNet(6.0, l1_ratio=1.0, alpha_scale="sum").fit(X, y).coef_)
     assert lasso.sparse_coef_.shape == (1, 12)
     assert lasso.sparse_coef_.nnz == np.count_nonzero(lasso.coef_) == lasso.fit_.df[0]
     assert lasso.dual_gap_ <= 1e-10
@@ -102,7 +137,9 @@ def test_kfold_is_refitting_every_training_set() -> None:
     alphas = np.array([1.0, 5.0, 20.0])
     folds = list(ShuffleSplit(4, random_state=0).split(X))
     folds = [(np.setdiff1d(np.arange(50), test), test) for _, test in folds]
-    model = ElasticNet(KFold(folds, alphas=alphas), l1_ratio=0.7, standardize=True).fit(X, y)
+    model = ElasticNet(KFold(folds, alphas=alphas), l1_ratio=0.7, alpha_scale="sum", standardize=True).fit(
+        X, y
+    )
     errors, rows = np.zeros(3), 0
     for train, test in folds:
         scale = X[train].std(axis=0)
@@ -131,7 +168,7 @@ def test_rules_choose_from_the_automatic_grid(n: int, p: int, rule: Any) -> None
 def test_leave_one_out_is_called_approximate_and_is_close() -> None:
     X, y = data()
     alphas = np.array([3.0, 10.0])
-    model = Lasso(LOO(alphas=alphas)).fit(X, y)
+    model = Lasso(LOO(alphas=alphas), alpha_scale="sum").fit(X, y)
     assert "approximate" in model.fit_.rule_text
     truth = []
     for alpha in alphas:
@@ -158,15 +195,15 @@ def test_information_criteria_count_the_coefficients() -> None:
 
 def test_targets_are_fitted_each_by_itself() -> None:
     X, Y = data(targets=3)
-    both = ElasticNet(5.0).fit(X, Y)
+    both = ElasticNet(5.0, alpha_scale="sum").fit(X, Y)
     assert both.coef_.shape == (3, 12)
     for t in range(3):
-        alone = ElasticNet(5.0).fit(X, Y[:, t])
+        alone = ElasticNet(5.0, alpha_scale="sum").fit(X, Y[:, t])
         assert np.abs(both.coef_[t] - alone.coef_).max() <= 1e-12
         assert both.dual_gap_[t] <= 1e-10
     each = ElasticNet("kfold", alpha_per_target=True).fit(X, Y)
     assert each.alpha_.shape == (3,)
-    given = ElasticNet(each.alpha_).fit(X, Y)
+    given = ElasticNet(each.alpha_, alpha_scale="sum").fit(X, Y)
     assert np.abs(given.coef_ - each.coef_).max() <= 1e-10
     with pytest.raises(InputError, match="one target at a time"):
         ElasticNet(GCV()).fit(X, Y)
@@ -179,8 +216,8 @@ def test_multipliers_and_standardisation() -> None:
     d[[4, 5]] = 0.0
     free = Lasso(1e6, penalty=d).fit(X, y)
     assert set(np.flatnonzero(free.coef_)) == {4, 5}
-    scaled = Lasso(5.0, standardize=True).fit(X, y)
-    by_hand = Lasso(5.0).fit(X / X.std(axis=0), y)
+    scaled = Lasso(5.0, standardize=True, alpha_scale="sum").fit(X, y)
+    by_hand = Lasso(5.0, alpha_scale="sum").fit(X / X.std(axis=0), y)
     assert np.abs(scaled.coef_ * X.std(axis=0) - by_hand.coef_).max() <= 1e-10
 
 
@@ -190,23 +227,25 @@ def test_sparse_is_dense(n: int, p: int) -> None:
     X = rng.normal(size=(n, p)) * (rng.random((n, p)) < 0.3)
     y, w = X[:, 0] + rng.normal(size=n), rng.uniform(0.5, 2.0, size=n)
     for alpha in (2.0, "kfold"):
-        dense = ElasticNet(alpha, l1_ratio=0.8).fit(X, y, w)
-        thin = ElasticNet(alpha, l1_ratio=0.8).fit(sparse.csr_matrix(X), y, w)
+        dense = ElasticNet(alpha, l1_ratio=0.8, alpha_scale="sum").fit(X, y, w)
+        thin = ElasticNet(alpha, l1_ratio=0.8, alpha_scale="sum").fit(sparse.csr_matrix(X), y, w)
         assert thin.alpha_ == pytest.approx(dense.alpha_, rel=1e-9)
         assert np.abs(thin.coef_ - dense.coef_).max() <= 1e-8
 
 
 def test_no_share_of_l1_is_ridge() -> None:
     X, y = data()
-    model = ElasticNet(3.0, l1_ratio=0).fit(X, y)
+    model = ElasticNet(3.0, l1_ratio=0, alpha_scale="sum").fit(X, y)
     assert np.array_equal(model.coef_, Ridge(3.0).fit(X, y).coef_)
     assert model.dual_gap_ == 0.0
-    assert np.abs(ElasticNet(3.0, l1_ratio=1e-13).fit(X, y).coef_ - model.coef_).max() <= 1e-9
+    assert (
+        np.abs(ElasticNet(3.0, l1_ratio=1e-13, alpha_scale="sum").fit(X, y).coef_ - model.coef_).max() <= 1e-9
+    )
 
 
 def test_too_few_passes_are_told() -> None:
     X, y = data(30, 60)
-    assert Status.NOT_CONVERGED in Lasso(0.05, max_iter=1).fit(X, y).fit_.status
+    assert Status.NOT_CONVERGED in Lasso(0.05, max_iter=1, alpha_scale="sum").fit(X, y).fit_.status
 
 
 @pytest.mark.parametrize(
@@ -225,6 +264,7 @@ def test_too_few_passes_are_told() -> None:
         ({"alpha_scale": "half"}, "alpha_scale"),
         ({"tol": -1.0}, "tol"),
         ({"standardize": 2}, "standardize must be True or False"),
+        ({"copy_X": "no"}, "copy_X must be True or False"),
     ],
 )
 def test_what_cannot_be_used_is_refused(options: dict[str, Any], message: str) -> None:
@@ -337,12 +377,14 @@ def test_every_family_by_kfold(family: str) -> None:
 def test_offset_and_exposure_go_through_fit_predict_and_score() -> None:
     X, y, days = counts()
     model = ElasticNet("kfold", family="poisson", l1_ratio=0.9).fit(X, y, exposure=days)
-    same = ElasticNet(model.alpha_, family="poisson", l1_ratio=0.9).fit(X, y, offset=np.log(days))
+    same = ElasticNet(model.alpha_, family="poisson", l1_ratio=0.9, alpha_scale="sum").fit(
+        X, y, offset=np.log(days)
+    )
     assert np.abs(same.coef_ - model.coef_).max() <= 1e-9
     assert model.predict(X, exposure=2 * days) == pytest.approx(2 * model.predict(X, exposure=days))
     assert model.score(X, y, exposure=days) > 0.2
     assert abs(np.sum(y - model.predict(X, exposure=days))) <= 1e-6  # the intercept's own condition
-    thin = ElasticNet(model.alpha_, family="poisson", l1_ratio=0.9).fit(
+    thin = ElasticNet(model.alpha_, family="poisson", l1_ratio=0.9, alpha_scale="sum").fit(
         sparse.csr_matrix(X), y, exposure=days
     )
     assert np.abs(thin.coef_ - model.coef_).max() <= 1e-9
@@ -355,18 +397,21 @@ def test_an_offset_of_squared_error_is_taken_off_sparse_and_dense_rows_alike(p: 
     X = rng.normal(size=(30, p)) * (rng.random((30, p)) < 0.4)
     offset = rng.normal(size=30)
     y = X[:, 0] + offset
-    expected = Lasso(1.0).fit(X, y - offset)
+    expected = Lasso(1.0, alpha_scale="sum").fit(X, y - offset)
     for data in (X, sparse.csr_matrix(X)):
-        assert np.abs(Lasso(1.0).fit(data, y, offset=offset).coef_ - expected.coef_).max() <= 1e-10
+        assert (
+            np.abs(Lasso(1.0, alpha_scale="sum").fit(data, y, offset=offset).coef_ - expected.coef_).max()
+            <= 1e-10
+        )
 
 
 def test_targets_of_another_family_are_fitted_each_by_itself() -> None:
     X, y, _ = counts()
     Y = np.column_stack([y, y[::-1]])
-    both = Lasso(20.0, family="poisson").fit(X, Y)
+    both = Lasso(20.0, family="poisson", alpha_scale="sum").fit(X, Y)
     assert both.dual_gap_.shape == (2,)
     for t in range(2):
-        alone = Lasso(20.0, family="poisson").fit(X, Y[:, t])
+        alone = Lasso(20.0, family="poisson", alpha_scale="sum").fit(X, Y[:, t])
         assert np.abs(both.coef_[t] - alone.coef_).max() <= 1e-9
     each = Lasso(KFold(3), family="poisson", alpha_per_target=True).fit(X, Y)
     assert each.alpha_.shape == (2,)

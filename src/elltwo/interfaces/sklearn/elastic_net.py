@@ -22,19 +22,20 @@ Array = npt.NDArray[Any]
 class ElasticNet(FamilyEstimator):
     """Generalised linear model with a mixed L1 and L2 penalty, its weight chosen from the data.
 
-    Minimises Σ wᵢ·½dev(yᵢ, ηᵢ) + α·[l1_ratio·Σ √dⱼ|θⱼ| + (1 − l1_ratio)/2·Σ dⱼθⱼ²] with
-    ηᵢ = b + xᵢᵀθ + offsetᵢ, where dev is the unit deviance of the family, by default (yᵢ − ηᵢ)², on the
-    **sum** scale: scikit-learn's `ElasticNet(alpha=a)` divides the squares by 2n, so that α = n·a (with
-    weights, Σw·a); `alpha_scale="mean"` reads a as it stands there. The intercept b is never penalised, and
-    dⱼ = 1 unless `penalty` or `standardize` say otherwise. For labels of classes there is
+    Minimises Σ wᵢ·½dev(yᵢ, ηᵢ)/Σ wᵢ + alpha·[l1_ratio·Σ √dⱼ|θⱼ| + (1 − l1_ratio)/2·Σ dⱼθⱼ²] with
+    ηᵢ = b + xᵢᵀθ + offsetᵢ, where dev is the unit deviance of the family, by default (yᵢ − ηᵢ)². That is the
+    objective of scikit-learn's `ElasticNet`: half a **mean** of squares, so that alpha is 1/Σw of the
+    package's α, which stands beside a sum. With `alpha_scale="sum"` alpha is that α. The intercept b is never
+    penalised, and dⱼ = 1 unless `penalty` or `standardize` say otherwise. For labels of classes there is
     `SparseLogisticRegression`.
 
     Parameters
     ----------
     alpha : float, array of shape (T,), str or rule, default "kfold"
-        A number above 0 is used as it is, an array gives one per target. "kfold", "gcv", "aic", "bic", "loo"
-        or a rule object chooses it; without alphas the grid has 100 values down from the smallest alpha at
-        which every penalised coefficient is 0. "loo" is approximate here: it holds the set of non-zero
+        A number above 0 is used as it is, an array gives one per target; its scale is `alpha_scale`. "kfold",
+        "gcv", "aic", "bic", "loo" or a rule object chooses it. The alphas of a rule have the same scale;
+        without them the grid has 100 values down from the smallest at which every penalised coefficient is 0.
+        "loo" is approximate here: it holds the set of non-zero
         coefficients when a row is left out.
     l1_ratio : float, default 0.5
         Share of the L1 penalty, from 0 (ridge; fitted as such) to 1 (lasso).
@@ -51,8 +52,12 @@ class ElasticNet(FamilyEstimator):
         Multipliers dⱼ of the features; 0 leaves one unpenalised.
     alpha_per_target : bool, default False
         Choose an alpha for each target rather than one for all.
-    alpha_scale : {"sum", "mean"}, default "sum"
-        "mean" reads alpha as scikit-learn's, α = alpha·Σw; `alpha_` is on the sum scale.
+    alpha_scale : {"mean", "sum"}, default "mean"
+        "mean" reads alpha as scikit-learn's `ElasticNet` does, beside half the mean of the squares; "sum"
+        reads it as α = Σw·alpha, beside half their sum, as `Ridge` and tables do. `alpha_`, `path_` and
+        `fit_` are on the sum scale with either.
+    copy_X : bool, default True
+        As in scikit-learn. X is never written to, so that False changes nothing.
     max_iter : int, default 1000
         Passes over all features per alpha, at most; for other families than the Gaussian, Newton steps.
     tol : float, default 1e-10
@@ -71,7 +76,7 @@ class ElasticNet(FamilyEstimator):
     sparse_coef_ : scipy sparse matrix, shape (1, p) or (T, p)
     intercept_ : float or array, shape (T,)
     alpha_ : float, or array (T,) with an alpha per target
-        On the sum scale.
+        On the sum scale: with one alpha given, Σw times it. `alpha_scale="sum"` reads it back.
     dual_gap_ : float or array, shape (T,)
         How much the objective may exceed its minimum, as a share of half the null deviance, which for the
         Gaussian is ½Σw(y − ȳ)². 0 where it is ridge; NaN for a loss of your own, whose conjugate is not
@@ -87,15 +92,15 @@ class ElasticNet(FamilyEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from elltwo.interfaces.sklearn.elastic_net import ElasticNet
+    >>> from elltwo import ElasticNet
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(100, 20))
     >>> y = X[:, 0] - 2 * X[:, 1] + 0.1 * rng.normal(size=100)
-    >>> model = ElasticNet(alpha=20.0, l1_ratio=0.9).fit(X, y)
-    >>> np.flatnonzero(model.coef_), model.dual_gap_ < 1e-10
-    (array([0, 1]), True)
+    >>> model = ElasticNet(alpha=0.2, l1_ratio=0.9).fit(X, y)
+    >>> np.flatnonzero(model.coef_), model.dual_gap_ < 1e-10, model.alpha_
+    (array([0, 1]), True, 20.0)
     >>> visits = rng.poisson(np.exp(0.5 * X[:, 0] + 1))
-    >>> np.flatnonzero(ElasticNet(80.0, family="poisson", l1_ratio=0.9).fit(X, visits).coef_)
+    >>> np.flatnonzero(ElasticNet(0.8, family="poisson", l1_ratio=0.9).fit(X, visits).coef_)
     array([0])
 
     References
@@ -116,7 +121,8 @@ class ElasticNet(FamilyEstimator):
         standardize: bool = False,
         penalty: Any = None,
         alpha_per_target: bool = False,
-        alpha_scale: str = "sum",
+        alpha_scale: str = "mean",
+        copy_X: bool = True,
         max_iter: int = 1000,
         tol: float = 1e-10,
         positive: bool = False,
@@ -133,6 +139,7 @@ class ElasticNet(FamilyEstimator):
         self.penalty = penalty
         self.alpha_per_target = alpha_per_target
         self.alpha_scale = alpha_scale
+        self.copy_X = copy_X
         self.max_iter = max_iter
         self.tol = tol
         self.positive = positive
@@ -193,20 +200,20 @@ class ElasticNet(FamilyEstimator):
 class Lasso(ElasticNet):
     """Generalised linear model with an L1 penalty, its weight chosen from the data.
 
-    Minimises Σ wᵢ·½dev(yᵢ, ηᵢ) + α·Σ √dⱼ|θⱼ|, dev being the squared error unless `family` says otherwise, on
-    the **sum** scale: scikit-learn's `Lasso(alpha=a)` divides the squares by 2n and so has α = n·a.
-    `alpha_scale="mean"` reads a as it stands there.
+    Minimises Σ wᵢ·½dev(yᵢ, ηᵢ)/Σ wᵢ + alpha·Σ √dⱼ|θⱼ|, dev being the squared error unless `family` says
+    otherwise: the objective of scikit-learn's `Lasso`. With `alpha_scale="sum"` alpha is the package's α,
+    which stands beside a sum and is Σw times as large.
 
     Parameters, attributes and errors are those of `ElasticNet` with l1_ratio = 1.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from elltwo.interfaces.sklearn.elastic_net import Lasso
+    >>> from elltwo import Lasso
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(100, 20))
     >>> y = X[:, 0] - 2 * X[:, 1] + 0.1 * rng.normal(size=100)
-    >>> np.flatnonzero(Lasso(alpha=10.0).fit(X, y).coef_)
+    >>> np.flatnonzero(Lasso(alpha=0.1).fit(X, y).coef_)
     array([0, 1])
 
     References
@@ -226,7 +233,8 @@ class Lasso(ElasticNet):
         standardize: bool = False,
         penalty: Any = None,
         alpha_per_target: bool = False,
-        alpha_scale: str = "sum",
+        alpha_scale: str = "mean",
+        copy_X: bool = True,
         max_iter: int = 1000,
         tol: float = 1e-10,
         positive: bool = False,
@@ -242,6 +250,7 @@ class Lasso(ElasticNet):
         self.penalty = penalty
         self.alpha_per_target = alpha_per_target
         self.alpha_scale = alpha_scale
+        self.copy_X = copy_X
         self.max_iter = max_iter
         self.tol = tol
         self.positive = positive

@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 SPARSE = ("csr", "csc")
 #: Parameters that are either True or False; anything else would be taken for True.
-FLAGS = ("fit_intercept", "standardize", "alpha_per_target", "store_cv_results")
+FLAGS = ("fit_intercept", "standardize", "alpha_per_target", "store_cv_results", "copy_X")
 #: Parameters that are handed to the fit as they are.
 OPTIONS = ("fit_intercept", "standardize", "penalty", "prior", "alpha_per_target", "alpha_scale", "tol")
 #: Those of them that are part of the objective, with what they are where an estimator has them not.
