@@ -42,6 +42,10 @@ class Status(Enum):
         "The best alpha is the largest one tried. If you gave the alphas, add larger ones; on the "
         "automatic grid it means that the features predict no better than the mean."
     )
+    TARGET_WITHOUT_SAY = (
+        "Some targets do not vary, or have no score at any alpha tried, so the others alone chose alpha; the "
+        'line "Chosen by" (rule_text) names them. Leave such targets out, or correct them.'
+    )
     ONE_SE_EDGE = (
         "Within one standard error of the best, even the largest alpha tried is as good, so by this rule "
         "the features add nothing to the mean. Leave out one_se to see what the best alpha finds."

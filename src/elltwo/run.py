@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, one_blas_thread
 from elltwo.diagnostics import Optimum, correct_digits, refine
-from elltwo.errors import InputError, Status, did_you_mean
+from elltwo.errors import InputError, Status, did_you_mean, name_some
 from elltwo.folds import FoldPlan
 from elltwo.moments import Moments
 from elltwo.problem import Problem
@@ -33,7 +33,7 @@ from elltwo.selection import (
 )
 from elltwo.selection import refine as refine_alpha
 from elltwo.solvers.auto import escalate
-from elltwo.solvers.base import Outcome, State, df_at, models, targets_as_given
+from elltwo.solvers.base import Outcome, State, df_at, models, targets_as_given, unexplained
 from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 
 Array = npt.NDArray[Any]
@@ -207,42 +207,70 @@ class Run:
         grid = self._grid(context)
         criterion = self.rule.criterion(context)
         scores = criterion(grid)
+        telling = self._telling(context, scores)
         smooth = not hasattr(context.state, "grid")  # with an L1 part, scores have kinks between the alphas
         if self.rule.alphas is None and not self.rule.one_se and smooth:
-            grid, scores = self._refined(grid, scores, criterion)
-        value, se = self._pooled(scores)
-        chosen = np.array(
-            [
-                best_index(value[:, t], None if se is None else se[:, t], grid, self.rule.one_se)
-                for t in range(value.shape[1])
-            ]
-        )
+            grid, scores = self._refined(grid, scores, criterion, telling)
+        lowest = self._best(grid, scores, telling, one_se=False)
+        best = self._best(grid, scores, telling, one_se=True) if self.rule.one_se else lowest
+        chosen = np.full(scores.value.shape[1] if self.per_target else 1, int(np.argmax(grid)))
+        chosen[telling if self.per_target else [True]] = best
         index = np.broadcast_to(chosen, (self.problem.source.n_targets,))
-        path = self._path(context, grid, scores, index)
+        path = self._path(context, grid, self._pooled(scores, telling), index)
         held_out = isinstance(self.rule, (LOO, KFold)) and self.rule.scoring is None
         each = np.arange(self.problem.n_scores)
         deviance = scores.value[index[each], each] if held_out else None
-        lowest = np.array([best_index(value[:, t], None, grid, False) for t in range(value.shape[1])])
-        edge = self._edges(grid, lowest)
-        if self.rule.one_se and len(grid) > 1 and np.any(grid[index] == grid.max()) and not edge:
-            edge = (Status.ONE_SE_EDGE,)
-        return Choice(grid[index], path, self._text(grid, edge), deviance, edge, criterion)
+        notes = self._edges(grid, lowest)
+        if self.rule.one_se and len(grid) > 1 and np.any(grid[best] == grid.max()) and not notes:
+            notes = (Status.ONE_SE_EDGE,)
+        text = self._text(grid, notes)
+        if not telling.all():
+            notes += (Status.TARGET_WITHOUT_SAY,)
+            names = [n for n, t in zip(self.problem.source.target_names, telling, strict=True) if not t]
+            text += f"; without a say: {name_some(names)}"
+        return Choice(grid[index], path, text, deviance, notes, criterion)
 
-    def _pooled(self, scores: Scores) -> tuple[Array, Array | None]:
-        """Return scores per choice to be made: (A, T) for an alpha per target, else their mean (A, 1)."""
+    def _telling(self, context: Context, scores: Scores) -> Array:
+        """Return which columns of the scores say something on alpha, (S,): all of them if none does.
+
+        A target that the intercept explains, or that has no score at any alpha, says nothing: its scores are
+        zero, minus infinity, rounding noise or NaN, and pooled they would speak for the other targets.
+        """
+        telling: Array = np.isfinite(scores.value).any(axis=0)
+        if len(telling) == self.problem.source.n_targets > 1:
+            telling &= unexplained(self.problem, context.statistic)
+        return telling if telling.any() else np.ones_like(telling)
+
+    def _pooled(self, scores: Scores, telling: Array) -> Scores:
+        """Return scores per choice to be made: (A, T), or for one alpha the telling ones' mean (A, 1)."""
         if self.per_target:
-            return scores.value, scores.se
-        se = None if scores.se is None else scores.se.mean(axis=1, keepdims=True)
-        return scores.value.mean(axis=1, keepdims=True), se
+            return scores
+
+        def mean(values: Array) -> Array:
+            return np.asarray(values[:, telling].mean(axis=1, keepdims=True))
+
+        return Scores(mean(scores.value), None if scores.se is None else mean(scores.se))
+
+    def _best(self, grid: Array, scores: Scores, telling: Array, *, one_se: bool) -> Array:
+        """Return the grid's index of each choice to be made: for the telling targets, or one in all."""
+        pooled = self._pooled(scores, telling)
+        columns = np.flatnonzero(telling) if self.per_target else [0]
+        return np.array(
+            [
+                best_index(pooled.value[:, t], None if pooled.se is None else pooled.se[:, t], grid, one_se)
+                for t in columns
+            ]
+        )
 
     def _refined(
-        self, grid: Array, scores: Scores, criterion: Callable[[Array], Scores]
+        self, grid: Array, scores: Scores, criterion: Callable[[Array], Scores], telling: Array
     ) -> tuple[Array, Scores]:
         """Return grid and scores with the refined optimum of each choice put in its place."""
-        value, _ = self._pooled(scores)
-        if value.shape[1] > REFINED_TARGETS:
+        best = self._best(grid, scores, telling, one_se=False)
+        if len(best) > REFINED_TARGETS:
             return grid, scores
-        best = [best_index(value[:, t], None, grid, False) for t in range(value.shape[1])]
+        value = self._pooled(scores, telling).value
+        value = value[:, telling] if self.per_target else value
         found = [refine_alpha(grid, value[:, t], i) for t, i in enumerate(best)]
         extra = np.setdiff1d(found, grid)
         if len(extra) == 0:
@@ -256,7 +284,8 @@ class Run:
         )
 
     def _path(self, context: Context, alphas: Array, scores: Scores | None, chosen: Array) -> Path:
-        value, se = (None, None) if scores is None else self._pooled(scores)
+        """Return the path of these alphas, with the scores of each choice that was made."""
+        value, se = (None, None) if scores is None else (scores.value, scores.se)
         if not self.per_target and value is not None:
             value, se = value[:, 0], None if se is None else se[:, 0]
         state = context.state

@@ -109,6 +109,18 @@ def test_log_loss_is_logistic_regression(rule, classes, dtype):
     np.testing.assert_allclose(p, model.predict_proba(features(net, x)), atol=1e-5)
 
 
+@pytest.mark.parametrize("rule", [*RULES[:-1], KFold(3), KFold(3, scoring="neg_mean_absolute_error")])
+def test_an_output_without_rows_of_its_class_has_no_say(rule):
+    net, (x, y) = network(), rows()
+    found = [
+        exact_head(net, loader(x, y.argmax(1)), alpha=rule, head=torch.nn.Linear(16, units).double())
+        for units in (3, 5)
+    ]
+    assert found[1].alpha[0] == pytest.approx(found[0].alpha[0], rel=1e-9)
+    np.testing.assert_allclose(found[1].weight[:3], found[0].weight, rtol=1e-9, atol=1e-12)
+    assert "without a say: 'class 3', 'class 4'" in found[1].fit.rule_text
+
+
 @pytest.mark.parametrize("loss", ["squared", "logistic"])
 def test_two_classes_on_one_output(loss):
     net, (x, y) = network(), rows(n=150)

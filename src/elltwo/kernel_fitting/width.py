@@ -36,11 +36,14 @@ COARSE, COARSE_TOL = 1.5, 0.2
 
 
 def criterion(fit: KernelFit) -> float:
-    """Return the rule's criterion at what it chose, its mean over targets; smaller is better."""
+    """Return the rule's criterion at what it chose, its mean over targets that vary; smaller is better."""
     score = fit.path.score
     assert score is not None
     chosen = score[fit.path.chosen]
-    return float(np.mean(chosen if chosen.ndim == 1 else np.diagonal(chosen)))
+    if chosen.ndim == 1:  # the targets share a score
+        return float(chosen[0])
+    varies = fit.target_scales > 0
+    return float(np.mean(np.diagonal(chosen)[varies if varies.any() else slice(None)]))
 
 
 def best_of(task: KernelTask, kernel: Any, values: list[Any], fit_one: FitOne) -> KernelFit:

@@ -176,7 +176,8 @@ class REML(_SpectrumRule):
 
         def score(alphas: Array) -> Scores:
             logdet, left = state.restricted(alphas)
-            return Scores(logdet[:, None] + dof * np.log(left))
+            with np.errstate(divide="ignore"):  # a perfect fit is infinitely good
+                return Scores(logdet[:, None] + dof * np.log(left))
 
         return score
 

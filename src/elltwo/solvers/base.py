@@ -286,6 +286,27 @@ def targets_as_given(problem: Problem, statistic: Statistic) -> tuple[Array, Arr
     return mean, drop_noise(np.sqrt(spread), mean)
 
 
+def unexplained(problem: Problem, statistic: Statistic) -> Array:
+    """Return which targets the model without features leaves something of, (T,).
+
+    Where nothing is left every alpha fits exactly: a constant target with an intercept, or one of zeros
+    without, if squared error is minimised. A known offset, or the prior's, varies from row to row.
+    """
+    varies = np.asarray(statistic.y_scale) > 0
+    if problem.squared:
+        return varies if problem.fit_intercept else varies | (np.asarray(statistic.y_mean) != 0)
+    known = not problem.fit_intercept or problem.prior is not None
+    if varies.all() or known or next(problem.source.blocks()).offset is not None:
+        return np.ones_like(varies)
+    return varies
+
+
+def varying(statistic: Statistic) -> Array:
+    """Return the positions of the targets that vary; of all if none does."""
+    varies = np.asarray(statistic.y_scale) > 0
+    return np.flatnonzero(varies if varies.any() else np.ones_like(varies))
+
+
 def target_slices(n_targets: int, per_target: int) -> Iterator[slice]:
     """Yield slices over the targets so that `per_target` elements each stay below the chunk size."""
     step = max(1, CHUNK * 4 // max(1, per_target))

@@ -15,7 +15,7 @@ from elltwo.errors import InputError, Status
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Influence, Outcome, rank_cutoff
+from elltwo.solvers.base import HeldOut, Influence, Outcome, rank_cutoff, varying
 from elltwo.solvers.first_order import (
     Descent,
     Frame,
@@ -285,7 +285,8 @@ class DescentState:
         """
         found = []
         rotation = self.form.rotation
-        for H in self.hessians(*self.null):
+        hessians = self.hessians(*self.null)
+        for H in hessians if self.problem.loss.coupled else [hessians[t] for t in varying(self.statistic)]:
             k = len(H) // len(self.form.d)
             d = np.tile(self.form.d, k)
             Q = np.eye(len(H)) if rotation is None else np.kron(np.eye(k), rotation)

@@ -14,7 +14,7 @@ from elltwo.errors import InputError, Status
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Outcome, Statistic, leave_out_weight
+from elltwo.solvers.base import HeldOut, Outcome, Statistic, leave_out_weight, varying
 from elltwo.solvers.columns import Columns
 from elltwo.solvers.curvature import Quadratic, quadratics
 from elltwo.solvers.descent import solve, steps
@@ -108,7 +108,8 @@ class NewtonState:
     def spectrum(self) -> Array:
         """Return the positive squared singular values at the null model, for a grid of alphas."""
         nulls = self.joint.null_moments(self.index)
-        states = [SpectralSolver().state(moments, self.form, self.centre) for moments, _ in nulls]
+        each = [nulls[t][0] for t in varying(self.statistic)]
+        states = [SpectralSolver().state(moments, self.form, self.centre) for moments in each]
         return max((state.spectrum() for state in states), key=np.sum)  # of the target that asks for most
 
     def condition(self, alpha: float) -> float:
