@@ -236,7 +236,7 @@ class Run:
         A target that the intercept explains, or that has no score at any alpha, says nothing: its scores are
         zero, minus infinity, rounding noise or NaN, and pooled they would speak for the other targets.
         """
-        telling: Array = np.isfinite(scores.value).any(axis=0)
+        telling = np.asarray(np.isfinite(scores.value).any(axis=0))
         if len(telling) == self.problem.source.n_targets > 1:
             telling &= unexplained(self.problem, context.statistic)
         return telling if telling.any() else np.ones_like(telling)
