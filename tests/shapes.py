@@ -189,7 +189,12 @@ def alphas_for(model: Model, low: float = -7, high: float = 2, count: int = 7) -
 
 def source(model: Model) -> MemorySource:
     """The problem's rows for `fit_source`."""
-    return MemorySource(model.X, model.y, model.weights)
+    return MemorySource(model.X, model.y, model.weights, weights_are=weights_kind(model.weights))
+
+
+def weights_kind(weights: Any) -> str:
+    """What weights are in these tests: whole types are frequencies, others analytic."""
+    return "frequency" if weights is not None and np.asarray(weights).dtype.kind in "iu" else "analytic"
 
 
 def options(model: Model) -> dict[str, Any]:

@@ -133,6 +133,10 @@ REQUESTS = [
     (["--alpha", "0"], {"alpha": 0.0}),
     (["--no-standardize"], {"standardize": False}),
     (["--weights", "copies"], {"weights": "copies"}),
+    (
+        ["--weights", "copies", "--weights-are", "frequency"],
+        {"weights": "copies", "weights_are": "frequency"},
+    ),
     (["--weights", "trust"], {"weights": "trust"}),
     (["--alpha", "3", "--solver", "orthogonal"], {"alpha": 3.0, "solver": "orthogonal"}),
     (["--sql", "SELECT * FROM data WHERE area > 60"], {"sql": "SELECT * FROM data WHERE area > 60"}),

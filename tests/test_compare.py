@@ -200,12 +200,12 @@ def test_claims_are_paired_differences_with_students_limits(few):
     assert claim.better == (claim.difference < -claim.limit)
 
 
-def test_integer_weights_are_repeated_rows(few):
+def test_frequencies_are_repeated_rows(few):
     X, y = linear(40, [1, 1], 1.0, 6)
     n = np.random.default_rng(6).integers(0, 4, 40)
-    found = compare(table(X, y, n=n), "y", weights="n", folds=4)
+    found = compare(table(X, y, n=n), "y", weights="n", weights_are="frequency", folds=4)
     X, y, n = X[n > 0], y[n > 0], n[n > 0]
-    assert (found.n_rows, found.rows_dropped, found.weights) == (len(n), 40 - len(n), "counts")
+    assert (found.n_rows, found.rows_dropped, found.weights) == (len(n), 40 - len(n), "frequency")
     errors = []
     for a, b in DealtFolds(4, 0).split(X):
         train, test = np.repeat(a, n[a]), np.repeat(b, n[b])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -25,6 +21,7 @@ from elltwo import GLM, LogisticRegression, Ridge, SparseLogisticRegression, Sta
 from elltwo.errors import InputError
 from elltwo.interfaces.sklearn.elastic_net import ElasticNet, Lasso
 from elltwo.selection import AIC, BIC, GCV, LOO, KFold
+from sklearn_checks import assert_checks_pass
 
 Array = npt.NDArray[Any]
 
@@ -37,42 +34,18 @@ def data(n: int = 80, p: int = 12, targets: int | None = None) -> tuple[Array, A
 
 
 # With the automatic choice, folds of consecutive rows differ once rows are repeated or left out.
-CHECKS = """
-import json, sys, warnings
-from sklearn.utils.estimator_checks import check_estimator
-import elltwo
-warnings.simplefilter("ignore")
-made = getattr(elltwo, sys.argv[1])(float(sys.argv[2]), **json.loads(sys.argv[3]))
-checks = check_estimator(made, on_fail=None, on_skip=None)
-json.dump([(check["check_name"], check["status"], str(check["exception"])) for check in checks], sys.stdout)
-"""
-
-
 @pytest.mark.parametrize(
-    ("name", "alpha", "options"),
+    "estimator",
     [
-        ("ElasticNet", "2.0", {}),
-        ("Lasso", "1.0", {}),
-        ("ElasticNet", "2.0", {"family": "huber", "epsilon": 5.0}),
-        ("SparseLogisticRegression", "1.0", {}),
-        ("SparseLogisticRegression", "1.0", {"l1_ratio": 0.5}),
+        "ElasticNet(2.0)",
+        "Lasso(1.0)",
+        "ElasticNet(2.0, family='huber', epsilon=5.0)",
+        "SparseLogisticRegression(1.0)",
+        "SparseLogisticRegression(1.0, l1_ratio=0.5)",
     ],
 )
-def test_scikit_learns_checks_pass_without_exceptions_or_skips(
-    name: str, alpha: str, options: dict[str, Any]
-) -> None:
-    """In a process of its own, since one check asks for SCIPY_ARRAY_API before scipy is imported."""
-    run = subprocess.run(
-        [sys.executable, "-c", CHECKS, name, alpha, json.dumps(options)],
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"SCIPY_ARRAY_API": "1"},
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    checks = json.loads(run.stdout)
-    assert len(checks) > 55
-    assert [check for check in checks if check[1] != "passed"] == []
+def test_scikit_learns_checks_pass_without_exceptions_or_skips(estimator: str) -> None:
+    assert_checks_pass(estimator, least=55)
 
 
 @pytest.mark.parametrize(("n", "p"), [(80, 12), (15, 20)])

@@ -227,7 +227,7 @@ def test_balanced_classes_count_what_is_used(table):
     assert fitted.quality["class_rows"] == [
         used["left"].to_list().count(label) for label in ("active", "gone")
     ]
-    assert fitted.weights == "precisions"
+    assert fitted.weights == "analytic"
 
 
 @pytest.mark.parametrize("missing", ["mean", "drop"])

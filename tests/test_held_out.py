@@ -68,7 +68,7 @@ def test_folds_give_the_confusion_of_refits(table, target, family):
 def test_weights_that_count_and_weights_of_classes(table):
     balance = {"left": 3.0, "right": 0.5}
     options = {"features": FEATURES, "family": "binomial", "group": "group", "folds": 3}
-    counted = elltwo.fit(table, "pair", weights="times", **options)
+    counted = elltwo.fit(table, "pair", weights="times", weights_are="frequency", **options)
     w = table["times"].to_numpy()
     folds = list(GroupKFold(3).split(table, groups=table["group"].to_numpy()))
     truth, found, rows = refits(table, "pair", counted.alpha[0], folds, w.astype(float))

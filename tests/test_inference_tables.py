@@ -21,6 +21,7 @@ from elltwo.inference import stored
 from elltwo.interfaces.cli import fit as fit_command
 from elltwo.interfaces.cli.main import cli
 from elltwo.summary import WIDTH
+from shapes import weights_kind
 
 N = 160
 FAMILIES = {
@@ -321,8 +322,9 @@ def test_the_estimators_of_ridge_infer_as_the_table_does(table, weights):
         standardize=False,
         inference="bayes",
         weights=None if w is None else "w",
+        weights_are=weights_kind(w),
     )
-    for model in (Ridge(3.0), RidgeCV([3.0])):
+    for model in (Ridge(3.0, weights_are=weights_kind(w)), RidgeCV([3.0], weights_are=weights_kind(w))):
         found = model.fit(X, Y, w).infer(X, Y, w)
         for kind in inference.KINDS:
             np.testing.assert_allclose(found.covariance(kind), fitted.inference.covariance(kind), rtol=1e-9)

@@ -14,6 +14,7 @@ from elltwo.solvers import block_tridiagonal as form_module
 from elltwo.solvers import resolvent as resolvent_module
 from elltwo.solvers.block_tridiagonal import block_tridiagonal
 from elltwo.solvers.resolvent import Resolvent
+from shapes import weights_kind
 
 Array = np.ndarray
 UNIT = float(np.finfo(np.float64).eps) / 2
@@ -223,7 +224,7 @@ def test_loo_equals_refits(blocks: None, kernel: Any, weights: Any, centre: bool
     w = np.ones(len(X)) if given is None else given.astype(float)
     K = kernel(X)
     model = KernelRidge(LOO(ALPHAS), kernel=kernel, fit_intercept=centre, alpha_per_target=True)
-    model.fit(X, y, given)
+    model.set_params(weights_are=weights_kind(given)).fit(X, y, given)
     counts = given is not None and given.dtype.kind == "i"
     for i, alpha in enumerate(ALPHAS):
         level = 1e4 * UNIT * (np.linalg.norm(K, 2) * w.max() + alpha) / alpha
@@ -250,7 +251,9 @@ def test_other_rules_equal_their_definitions(blocks: None, kernel: Any, weights:
     K, keep = kernel(X), np.flatnonzero(w > 0)
     n = w.sum() if given is not None and given.dtype.kind == "i" else len(keep)
     path = {
-        rule.name: KernelRidge(rule, kernel=kernel, fit_intercept=centre).fit(X, y, given).path_
+        rule.name: KernelRidge(rule, kernel=kernel, fit_intercept=centre, weights_are=weights_kind(given))
+        .fit(X, y, given)
+        .path_
         for rule in (GCV(ALPHAS), REML(ALPHAS), AIC(ALPHAS), KFold(5, ALPHAS))
     }
     reml = []

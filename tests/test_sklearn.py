@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from tempfile import NamedTemporaryFile
@@ -45,6 +42,8 @@ import elltwo
 import oracles
 from elltwo import GCV, LOO, InputError, Ridge, RidgeCV, Status
 from oracles import Model
+from shapes import weights_kind
+from sklearn_checks import assert_checks_pass
 
 Array = np.ndarray
 NAMES = ["age", "income", "debt", "children", "rent"]
@@ -76,43 +75,21 @@ def assert_same(found: Any, want: Any, tolerance: float = 1e-10) -> None:
 
 # ------------------------------------------------------------------------------- scikit-learn's own checks
 
-CHECKS = """
-import json, sys, warnings
-from sklearn.utils.estimator_checks import check_estimator
-from elltwo import Ridge, RidgeCV
-warnings.simplefilter("ignore")
-report = {}
-for estimator in (Ridge(), Ridge(1.0), Ridge("gcv"), RidgeCV(), RidgeCV(cv=3)):
-    report[repr(estimator)] = [
-        (check["check_name"], check["status"], str(check["exception"]))
-        for check in check_estimator(estimator, on_fail=None, on_skip=None)
-    ]
-json.dump(report, sys.stdout)
-"""
-
 
 def test_scikit_learns_checks_pass_without_exceptions_or_skips() -> None:
-    """In a process of its own, since one check asks for SCIPY_ARRAY_API before scipy is imported."""
-    run = subprocess.run(
-        [sys.executable, "-c", CHECKS],
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"SCIPY_ARRAY_API": "1"},
-        timeout=300,
+    assert_checks_pass(
+        "Ridge(1.0)",
+        "Ridge('gcv', weights_are='frequency')",
+        "RidgeCV()",
+        "RidgeCV(cv=3)",
+        rules=("Ridge()",),
     )
-    assert run.returncode == 0, run.stderr
-    report = pd.read_json(io.StringIO(run.stdout), typ="series")
-    assert len(report) == 5
-    for estimator, checks in report.items():
-        assert len(checks) > 50
-        assert [check for check in checks if check[1] != "passed"] == [], estimator
 
 
 def test_estimators_are_regressors_with_scikit_learns_parameters() -> None:
     assert is_regressor(Ridge())
     assert is_regressor(RidgeCV())
-    assert set(RidgeCV().get_params()) == set(peer.RidgeCV().get_params())
-    assert RidgeCV().get_params() == peer.RidgeCV().get_params()
+    assert RidgeCV().get_params() == peer.RidgeCV().get_params() | {"weights_are": "analytic"}
 
 
 # --------------------------------------------------------------------------------------- arrays and tables
@@ -324,9 +301,9 @@ COUNTS = np.arange(60) % 4
     ],
     ids=lambda w: type(w).__name__,
 )
-def test_integer_weights_are_repeated_rows(weights: Any) -> None:
+def test_frequencies_of_every_container_are_repeated_rows(weights: Any) -> None:
     X, y = data()
-    found = Ridge().fit(X, y, sample_weight=weights)
+    found = Ridge(weights_are="frequency").fit(X, y, sample_weight=weights)
     assert found.fit_.n_observations == COUNTS.sum()
     want = Ridge().fit(np.repeat(X, COUNTS, axis=0), np.repeat(y, COUNTS))
     np.testing.assert_allclose(found.alpha_, want.alpha_, rtol=1e-5)
@@ -641,6 +618,7 @@ def test_batches_give_the_coefficients_of_one_fit(variation: str, weights: str, 
     X, y = drifting(targets)
     w, given = WEIGHTS[weights], VARIATIONS[variation]
     model = Model(X, y.reshape(80, -1), w, weights == "counts", **given)
+    given = {**given, "weights_are": weights_kind(w)}
     for seed, alpha in enumerate((0.3, 30.0)):
         one = Ridge(alpha, **given).fit(X, y, sample_weight=w)
         many = in_batches(Ridge(alpha, **given), X, y, cuts(80, seed), w)
@@ -667,7 +645,7 @@ def test_batches_are_in_no_order() -> None:
 def test_batches_choose_the_alpha_of_one_fit(variation: str, rule: str, alpha_per_target: bool) -> None:
     X, y = drifting(3)
     w = WEIGHTS["counts"]
-    given = {"alpha_per_target": alpha_per_target, **VARIATIONS[variation]}
+    given = {"alpha_per_target": alpha_per_target, "weights_are": "frequency", **VARIATIONS[variation]}
     one = Ridge(rule, **given).fit(X, y, sample_weight=w)
     many = in_batches(Ridge(rule, **given), X, y, [slice(0, 30), slice(30, 31), slice(31, 80)], w)
     # Refined alphas have six significant digits; the last may round either way.

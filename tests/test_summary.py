@@ -47,7 +47,7 @@ def make_fit(p=4, targets=1, names=None, weights=None, rule="loo", status=(), **
         rows_dropped=3,
         n_observations=float(w.sum()) if counts else float(n),
         sum_weights=float(w.sum()),
-        weights="none" if weights is None else "counts" if counts else "precisions",
+        weights="none" if weights is None else "frequency" if counts else "analytic",
         feature_names=tuple(names or (f"x{j}" for j in range(p))),
         target_names=tuple(f"y{t}" for t in range(targets)),
         feature_means=x_mean,
@@ -119,14 +119,20 @@ def test_what_does_not_exist_is_none_and_never_nan():
 @pytest.mark.parametrize(
     ("weights", "kind", "words"),
     [
-        (lambda n, rng: rng.integers(1, 5, size=n), "counts", "the rows stand for"),
-        (lambda n, rng: rng.uniform(0.5, 2, size=n), "precisions", "60 observations whose weights sum to"),
+        (lambda n, rng: 1 + np.arange(n) % 4, "frequency", "column copies, frequency: 150 observations in 60"),
+        (
+            lambda n, rng: rng.uniform(0.5, 2, size=n),
+            "analytic",
+            "analytic (precision): 60 observations whose weights",
+        ),
     ],
 )
 def test_the_meaning_of_the_weights_is_said(weights, kind, words):
-    fit = make_fit(weights=weights)
-    assert as_dict(fit)["weights"] == kind
-    assert words in as_text(fit)
+    facts = as_dict(make_fit(weights=weights, weights_column="copies"))
+    assert (facts["weights"], facts["weights_column"]) == (kind, "copies")
+    for column in ("copies", None):
+        text = " ".join(as_text(make_fit(weights=weights, weights_column=column)).split())
+        assert (words if column else words.removeprefix("column copies, ")) in text
 
 
 @pytest.mark.parametrize(

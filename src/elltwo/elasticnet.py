@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Source
+from elltwo.data.weights import weight_notes
 from elltwo.engine import make_problem, rule_or_number
 from elltwo.errors import InputError
 from elltwo.problem import Problem
@@ -91,6 +92,7 @@ def fit_elastic_net(
         objective=_objective(fit.objective, l1_ratio),
         rule_text=text,
         model=_name(l1_ratio, problem.loss),
+        status=(*fit.status, *weight_notes(source)),
     )
     return fit, Solved(gap, max(state.rounds(t, float(a)) for t, a in enumerate(choice.alpha)))
 

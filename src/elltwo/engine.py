@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource, Source
+from elltwo.data.weights import WEIGHTS_ARE, weight_notes
 from elltwo.errors import InputError, Status
 from elltwo.folds import FoldPass, FoldPlan
 from elltwo.losses import as_loss
@@ -96,7 +97,8 @@ def fit_source(
     one_alpha = fixed is not None and len(np.unique(fixed)) == 1
     chosen, why = choose(problem, solver, one_alpha=one_alpha)
     run = Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, solver, watch=watch)
-    return run.fit(chosen, why)
+    fit = run.fit(chosen, why)
+    return replace(fit, status=(*fit.status, *weight_notes(source)))
 
 
 def held_out(source: Source, alphas: Array, *, fit_intercept: bool = True, solver: str = "auto") -> Array:
@@ -120,13 +122,15 @@ def fit_moments(
     alpha_per_target: bool = False,
     alpha_scale: str = "sum",
     tol: float = 1e-10,
+    weights: str = "none",
 ) -> Fit:
     """Fit moments gathered earlier, one per batch of rows.
 
     K-fold leaves out one atom at a time. LOO needs the rows, which are gone; GCV replaces it and the
-    status says so.
+    status says so. What weights were in the moments, "none", "analytic" or "frequency", is for the summary:
+    how many observations there are the moments know.
     """
-    source = _NoRows(tuple(feature_names), tuple(target_names))
+    source = _NoRows(tuple(feature_names), tuple(target_names), weights)
     problem = make_problem(
         source, fit_intercept=fit_intercept, standardize=standardize, penalty=penalty, prior=prior
     )
@@ -181,11 +185,10 @@ class _NoRows(BlockwiseSource):
     """A source whose rows are gone: only their moments were kept."""
 
     in_memory = False
-    counts = False
-    weighted = False
     n_rows: int | None = 0
 
-    def __init__(self, feature_names: tuple[str, ...], target_names: tuple[str, ...]) -> None:
+    def __init__(self, feature_names: tuple[str, ...], target_names: tuple[str, ...], weights: str) -> None:
+        self.counts, self.weighted = weights == WEIGHTS_ARE[True], weights != "none"
         self.feature_names, self.target_names = feature_names, target_names
         self.n_features, self.n_targets = len(feature_names), len(target_names)
 

@@ -86,6 +86,11 @@ class Status(Enum):
         "Leave-one-out, the default, needs the leverages of rows, which cost too much with so many "
         "coefficients; K-fold cross-validation chose alpha. Pass alpha='kfold' (--select kfold) to say so."
     )
+    WHOLE_WEIGHTS = (
+        "The weights are whole numbers, and were taken for analytic ones (precisions), each row being one "
+        "observation. If a row stands for that many observations, use weights_are='frequency' (--weights-are "
+        "frequency)."
+    )
     MOMENTS_ONLY = (
         "The optimality residual was measured on the accumulated moments, "
         "because the rows were not read again."

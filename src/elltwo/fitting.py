@@ -15,6 +15,7 @@ from elltwo.data.encode import Encoder, choose_features
 from elltwo.data.offsets import OffsetEncoder, Offsets, encoder_from_dict
 from elltwo.data.reading import ArrowTable
 from elltwo.data.table import Table, TableSource, open_table
+from elltwo.data.weights import check_weights_are
 from elltwo.engine import fit_moments, fit_source
 from elltwo.errors import InputError, Status
 from elltwo.folds import DealtFolds, StratifiedFolds, TimeFolds
@@ -59,6 +60,7 @@ def fit(
     features: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
     weights: str | None = None,
+    weights_are: str = "analytic",
     family: str | None = None,
     model: str = "ridge",
     power: float | None = None,
@@ -107,7 +109,12 @@ def fit(
     features, drop : sequences of str, optional
         Columns to use (default: all that have no other role), and columns to leave out.
     weights : str, optional
-        Column of row weights: an integer column is counts, any other number type is precisions.
+        Column of row weights, numbers ≥ 0.
+    weights_are : {"analytic", "frequency"}
+        What they are. "analytic": a row of weight w is one observation of w times the precision (1/variance),
+        and leave-one-out leaves it out whole. "frequency": a row of weight w stands for w equal observations,
+        so that n = Σw and leave-one-out leaves out one of them; the weights are then whole numbers. The
+        summary says which.
     family : str, optional
         Distribution of the target: "gaussian" (the default), "binomial" (two labels, or proportions),
         "multinomial" (labels), "poisson", "gamma", "tweedie", "negative-binomial", or "huber" for outliers.
@@ -131,7 +138,7 @@ def fit(
         Column whose logarithm is added to η, so that rates are modelled; for families with the log link.
     class_weight : "balanced" or mapping, optional
         Factor for the weights of the rows of each label; "balanced" gives every class the same weight in all.
-        Weights are then precisions.
+        The product is a precision: frequencies as `weights` are refused beside it.
     positive : label, optional
         Of "binomial": the label that is the event; otherwise the second of the sorted two.
     select : str or rule, optional
@@ -205,6 +212,7 @@ def fit(
     >>> fitted.classes, fitted.predict({"x": [0.0, 9.0]}), fitted.predict_proba({"x": [3.5]}).round(2)
     (('no', 'yes'), array(['no', 'yes'], dtype='<U3'), array([[0.5, 0.5]]))
     """
+    check_weights_are(weights_are, weights, class_weight)
     for name, flag in (
         ("one_se", one_se),
         ("standardize", standardize),
@@ -271,6 +279,7 @@ def fit(
             encoder,
             target,
             weights=weights,
+            weights_are=weights_are,
             key=key,
             classes=classes,
             offsets=wanted.offsets,
@@ -298,7 +307,7 @@ def fit(
         fitted = replace(fitted, status=(Status.LOO_UNAVAILABLE, *fitted.status))
     if wanted.offsets.columns:
         encoder = OffsetEncoder.of(encoder, wanted.offsets)
-    fitted = fitted.with_encoder(encoder, source.rows_dropped)
+    fitted = replace(fitted.with_encoder(encoder, source.rows_dropped), weights_column=weights)
     fitted = _with_quality(
         fitted, source, found.reason and f"{found.family}, because {found.reason}", classes, scoring
     )

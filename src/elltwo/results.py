@@ -175,6 +175,8 @@ _PLAIN = (
     "rule", "rule_text", "solver", "solver_reason", "objective", "n_rows", "rows_dropped", "n_observations",
     "sum_weights", "weights", "feature_names", "target_names", "standardize", "fit_intercept", "model",
 )  # fmt: skip
+#: What weights are called in files of earlier versions.
+_OLD_WEIGHTS = {"precisions": "analytic", "counts": "frequency"}
 
 
 #: Kinds of prediction.
@@ -236,9 +238,12 @@ class Fit:
     n_rows, rows_dropped : int
         Rows used, and rows left out by the missing-value policy.
     n_observations, sum_weights : float
-        Observations (the sum of weights if they are counts, else rows of positive weight), Σw.
-    weights : {"none", "counts", "precisions"}
-        What the weights of the rows mean.
+        Observations (the sum of weights if they are frequencies, else rows of positive weight), Σw.
+    weights : {"none", "analytic", "frequency"}
+        What the weights of the rows are: precisions of one observation each, or how many observations a row
+        stands for.
+    weights_column : str or None
+        The column of a table that held them.
     feature_names, target_names : tuple of str
     feature_means, feature_scales : array, shape (p,)
         Weighted means and weighted population standard deviations of the features.
@@ -296,6 +301,7 @@ class Fit:
     cv_deviance: Array | None
     loss: Any
     model: str = "Ridge (L2)"
+    weights_column: str | None = None
     classes: tuple[Any, ...] | None = None
     encoder: TableEncoder | None = None
     quality: Mapping[str, Any] | None = None
@@ -470,6 +476,7 @@ class Fit:
         metadata["certificate"] = {
             name: _plain(value) for name, value in dataclasses.asdict(self.certificate).items()
         }
+        metadata["weights_column"] = self.weights_column
         metadata["loss"] = loss_to_dict(self.loss)
         metadata["classes"] = None if self.classes is None else list(self.classes)
         metadata["quality"] = None if self.quality is None else dict(self.quality)
@@ -494,11 +501,13 @@ class Fit:
             certificate = {k: _number(v) for k, v in metadata["certificate"].items()}
             plain = {name: metadata[name] for name in _PLAIN}
             plain |= {name: tuple(plain[name]) for name in ("feature_names", "target_names")}
+            plain["weights"] = _OLD_WEIGHTS.get(plain["weights"], plain["weights"])
             fit = cls(
                 **plain,
                 **{name: arrays.get(name) for name in _ARRAYS},  # type: ignore[arg-type]
                 **cls._own_state(arrays, metadata),
                 path=path,
+                weights_column=metadata.get("weights_column"),
                 loss=loss_from_dict(metadata["loss"]),
                 classes=None if metadata["classes"] is None else tuple(metadata["classes"]),
                 certificate=Certificate(**certificate),

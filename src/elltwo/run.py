@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, one_blas_thread
+from elltwo.data.weights import meaning
 from elltwo.diagnostics import Optimum, correct_digits, refine
 from elltwo.errors import InputError, Status, did_you_mean, name_some
 from elltwo.folds import FoldPlan
@@ -353,7 +354,7 @@ class Run:
             rows_dropped=int(getattr(source, "rows_dropped", 0)),
             n_observations=statistic.observations,
             sum_weights=statistic.weight,
-            weights="counts" if source.counts else "precisions" if source.weighted else "none",
+            weights=meaning(source),
             feature_names=source.feature_names,
             target_names=source.target_names,
             feature_means=statistic.x_mean,

@@ -160,9 +160,10 @@ def test_memory_source(name: str, small_blocks: None) -> None:
 @pytest.mark.parametrize("weights", [None, PRECISIONS, COUNTS, COUNTS.astype(np.uint8), COUNTS > 0])
 @pytest.mark.parametrize("y", [Y[:, 0], Y, np.asfortranarray(Y), Y.astype(np.float32), WHOLE[:, 0], Y > 0])
 def test_memory_source_of_every_target_and_weight(y: Array, weights: Any) -> None:
-    source = MemorySource(REAL, y, weights)
-    check_source(source, REAL, y.reshape(N, -1), weights)
-    assert source.counts == (weights is not None and weights.dtype.kind in "iu")
+    for weights_are in ("analytic", "frequency")[: 1 if weights is PRECISIONS else 2]:
+        source = MemorySource(REAL, y, weights, weights_are=weights_are)
+        check_source(source, REAL, y.reshape(N, -1), weights)
+        assert source.counts == (weights is not None and weights_are == "frequency")
 
 
 FRAME = {

@@ -47,7 +47,7 @@ def classes(n: int, p: int, K: int, seed: int = 0) -> tuple[Array, Array]:
 
 VARIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
-    "counts": ({"weights": np.arange(150) % 3}, {"standardize": True}),
+    "counts": ({"weights": np.arange(150) % 3, "weights_are": "frequency"}, {"standardize": True}),
     "precisions": ({"weights": np.linspace(0, 2, 150)}, {"prior": np.linspace(-0.1, 0.1, 7)}),
     "offset": ({"offset": np.sin(np.arange(450.0)).reshape(150, 3)}, {"fit_intercept": False}),
     "multipliers": ({}, {"penalty": np.array([0.0, 1, 2, 3, 4, 5, 6])}),

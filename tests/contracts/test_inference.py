@@ -26,6 +26,7 @@ from elltwo.losses import (
 )
 from elltwo.penalties import Diagonal, Identity, Matrix, Standardized
 from elltwo.problem import Problem
+from shapes import weights_kind
 
 N, P = 80, 3
 GLMS = {
@@ -162,7 +163,7 @@ def test_without_penalty_equal_to_statsmodels(family: str, weights: str | None) 
         w = options["freq_weights"] = rng.integers(1, 4, size=N)
     elif weights == "precisions":
         w = options["var_weights"] = rng.uniform(0.5, 2.0, size=N)
-    problem = Problem(MemorySource(X, y, w, offset=offset), loss=GLMS[family])
+    problem = Problem(MemorySource(X, y, w, weights_are=weights_kind(w), offset=offset), loss=GLMS[family])
     theta, b = fitted(problem, 0.0)
     model = peer(family, X, y, **options)
     # Its IRLS reports the expected information, its sandwich and its Newton the observed one.
@@ -267,7 +268,9 @@ def test_penalised_equal_to_dense_formulas(family: str, name: str, weights: str 
         "precisions": rng.uniform(0.1, 2.0, size=N),
     }[weights]
     offset = 0.2 * rng.normal(size=N)
-    problem = Problem(MemorySource(X, y, w, offset=offset), loss=GLMS[family], **variant(name))
+    problem = Problem(
+        MemorySource(X, y, w, weights_are=weights_kind(w), offset=offset), loss=GLMS[family], **variant(name)
+    )
     alpha = 2.5
     theta, b = fitted(problem, alpha)
     result = infer(problem, theta, b, alpha)
@@ -364,7 +367,7 @@ def test_counts_are_repetitions(family: str) -> None:
     X, y = rows(family)
     counts = np.random.default_rng(4).integers(0, 4, size=N)
     offset = np.linspace(-0.3, 0.3, N)
-    one = Problem(MemorySource(X, y, counts, offset=offset), loss=GLMS[family])
+    one = Problem(MemorySource(X, y, counts, weights_are="frequency", offset=offset), loss=GLMS[family])
     times = np.repeat(np.arange(N), counts)
     other = Problem(MemorySource(X[times], y[times], offset=offset[times]), loss=GLMS[family])
     theta, b = fitted(one, 1.0)
@@ -567,7 +570,10 @@ def test_multinomial_against_a_numerical_hessian(multipliers: list[float]) -> No
     w = np.random.default_rng(1).integers(0, 3, size=len(X))
     theta, b = joint_minimum(X, Y, w.astype(float), alpha, m, prior)
     problem = Problem(
-        MemorySource(X, Y, w), loss=Multinomial(), penalty=Diagonal.of(multipliers), prior=prior
+        MemorySource(X, Y, w, weights_are="frequency"),
+        loss=Multinomial(),
+        penalty=Diagonal.of(multipliers),
+        prior=prior,
     )
     result = infer(problem, theta, b, alpha)
     loss, D, (p, K) = Multinomial(), np.column_stack([X, np.ones(len(X))]), theta.shape
@@ -625,7 +631,8 @@ def test_streamed_classes_are_memory_and_precisions_count_as_rows() -> None:
     memory = infer(Problem(MemorySource(X, Y, w), loss=Multinomial()), theta, b, 1.0)
     stream = infer(Problem(Pieces(X, Y, w), loss=Multinomial()), theta, b, 1.0)
     assert_same(memory, stream)
-    counts = infer(Problem(MemorySource(X, Y, w.astype(int)), loss=Multinomial()), theta, b, 1.0, quasi=True)
+    frequencies = MemorySource(X, Y, w, weights_are="frequency")
+    counts = infer(Problem(frequencies, loss=Multinomial()), theta, b, 1.0, quasi=True)
     assert (memory.n_observations, counts.n_observations) == (len(X), 2 * len(X))
     np.testing.assert_allclose(
         memory.covariance("sandwich"), 2 * counts.covariance("sandwich"), rtol=1e-8, atol=1e-12

@@ -167,7 +167,7 @@ VARIATIONS: dict[str, Callable[[Rng, Array], tuple[dict[str, Any], dict[str, Any
         {"weights": np.where(np.arange(len(X)) % 7 == 3, 0.0, rng.uniform(0.2, 5.0, len(X)))},
         {},
     ),
-    "counts": lambda rng, X: ({"weights": np.arange(len(X)) % 4}, {}),
+    "counts": lambda rng, X: ({"weights": np.arange(len(X)) % 4, "weights_are": "frequency"}, {}),
     "offset": lambda rng, X: ({"offset": 0.5 * rng.normal(size=len(X))}, {}),
     "prior": lambda rng, X: ({}, {"prior": 0.3 * rng.normal(size=X.shape[1]) / _scales(X)}),
     "multipliers": lambda rng, X: (
@@ -178,7 +178,11 @@ VARIATIONS: dict[str, Callable[[Rng, Array], tuple[dict[str, Any], dict[str, Any
     "standardised": lambda rng, X: ({}, {"standardize": True}),
     "no intercept": lambda rng, X: ({}, {"fit_intercept": False}),
     "everything": lambda rng, X: (
-        {"weights": 1 + np.arange(len(X)) % 3, "offset": 0.5 * rng.normal(size=len(X))},
+        {
+            "weights": 1 + np.arange(len(X)) % 3,
+            "weights_are": "frequency",
+            "offset": 0.5 * rng.normal(size=len(X)),
+        },
         {"standardize": True, "prior": 0.3 * rng.normal(size=X.shape[1]) / _scales(X)},
     ),
 }
@@ -600,7 +604,7 @@ def test_the_same_rows_by_other_ways(family: str) -> None:
         )
         if variation in ("counts", "everything"):
             again = np.repeat(np.arange(len(case.y)), case.rows["weights"])
-            rows = {k: v[again] for k, v in case.rows.items() if k != "weights"}
+            rows = {k: v[again] for k, v in case.rows.items() if k not in ("weights", "weights_are")}
             repeated = fit_source(
                 MemorySource(case.X[again], case.y[again], **rows), 2.0, loss=loss, **options
             )

@@ -24,6 +24,7 @@ from elltwo.solvers.coordinate import CoordinateSolver, kkt_residual
 from elltwo.solvers.duality import conjugate_excess, feasible_slopes, loss_gap
 from elltwo.solvers.loss_rows import LossRows
 from elltwo.solvers.proximal_state import ProximalSolver, ProximalState
+from shapes import weights_kind
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +70,9 @@ def state_of(
 ) -> ProximalState:
     loss = as_loss(name) if isinstance(name, str) else name
     penalty: Any = Identity() if d is None else Diagonal.of(d)
-    problem = Problem(MemorySource(X, y, w, offset=offset), penalty, None, centre, loss)
+    problem = Problem(
+        MemorySource(X, y, w, weights_are=weights_kind(w), offset=offset), penalty, None, centre, loss
+    )
     solver = ProximalSolver(l1_ratio, **options)
     (rows,) = solver.gather(problem)
     return solver.state(rows, problem.form(rows.x_scale), centre)

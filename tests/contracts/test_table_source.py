@@ -272,7 +272,7 @@ def test_every_store_gives_kinds_weights_and_keys(data, small_blocks):
     assert not precise.counts
     np.testing.assert_array_equal(joined(precise)[2], c["precision"])
     np.testing.assert_array_equal(precise.keys(), np.unique(c["school"], return_inverse=True)[1])
-    counted = source_of(data, weights="count", key="rooms")
+    counted = source_of(data, weights="count", weights_are="frequency", key="rooms")
     assert counted.counts
     np.testing.assert_array_equal(joined(counted)[2], c["count"])
     np.testing.assert_array_equal(counted.keys(), c["rooms"])

@@ -119,15 +119,15 @@ class Batches(keras.utils.PyDataset):
 @pytest.mark.parametrize("rule", ["loo", "kfold"])
 def test_every_kind_of_dataset(rule):
     net, w = network(), np.random.default_rng(0).integers(0, 3, 300)
-    model = Ridge(KFold(DealtFolds(5)) if rule == "kfold" else rule)
+    model = Ridge(KFold(DealtFolds(5)) if rule == "kfold" else rule, weights_are="frequency")
     model.fit(features(net, X), Y, sample_weight=w)
     listed = [Batches(X, Y, w)[i] for i in range(5)]
     dicts = [{"image": x, "target": y, "w": v} for x, y, v in listed]
     for data in (Batches(X, Y, w), (X, Y, w), listed, (X.tolist(), Y.tolist(), w)):
-        agree(fitted(net, data, alpha=rule), model.coef_, model.intercept_)
-    result = fitted(net, dicts, alpha=rule, keys=("image", "target", "w"))
+        agree(fitted(net, data, alpha=rule, weights_are="frequency"), model.coef_, model.intercept_)
+    result = fitted(net, dicts, alpha=rule, keys=("image", "target", "w"), weights_are="frequency")
     agree(result, model.coef_, model.intercept_)
-    assert result.fit.weights == "counts"
+    assert result.fit.weights == "frequency"
 
 
 if keras.backend.backend() == "tensorflow":

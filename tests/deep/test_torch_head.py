@@ -190,14 +190,15 @@ def test_options_are_those_of_ridge(options):
     agree(exact_head(net, loader(x, y), **options), model.coef_, model.intercept_)
 
 
-@pytest.mark.parametrize("kind", ["counts", "precisions"])
+@pytest.mark.parametrize("kind", ["frequency", "analytic"])
 @pytest.mark.parametrize("rule", ["loo", "gcv", "kfold", 2.0])
 def test_weights_are_the_third_of_a_batch(kind, rule):
     net, (x, y) = network(), rows()
     g = torch.Generator().manual_seed(5)
-    w = torch.randint(0, 4, (400,), generator=g) if kind == "counts" else torch.rand(400, generator=g)
-    model = Ridge(rule, random_state=0).fit(features(net, x), y.numpy(), sample_weight=w.numpy())
-    result = exact_head(net, loader(x, y, w), alpha=rule)
+    w = torch.randint(0, 4, (400,), generator=g) if kind == "frequency" else torch.rand(400, generator=g)
+    model = Ridge(rule, random_state=0, weights_are=kind)
+    model.fit(features(net, x), y.numpy(), sample_weight=w.numpy())
+    result = exact_head(net, loader(x, y, w), alpha=rule, weights_are=kind)
     agree(result, model.coef_, model.intercept_)
     assert result.fit.weights == kind
     assert result.fit.n_observations == model.fit_.n_observations

@@ -32,6 +32,7 @@ from elltwo.data.base import Source
 from elltwo.data.encode import Encoder
 from elltwo.data.offsets import Offsets
 from elltwo.data.table import open_table
+from elltwo.data.weights import check_weights_are
 from elltwo.errors import InputError
 from elltwo.fitting import features_of
 from elltwo.models import Wanted, check_offsets, look, loss_of, named_family
@@ -46,6 +47,7 @@ def compare(
     features: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
     weights: str | None = None,
+    weights_are: str = "analytic",
     family: str | None = None,
     power: float | None = None,
     dispersion: float | None = None,
@@ -76,8 +78,10 @@ def compare(
         features).
     target : str
         Column to predict.
-    features, drop, weights, family, power, dispersion, epsilon, offset, exposure, positive, missing, sql
+    features, drop, weights, weights_are, family, power, dispersion, epsilon, offset, exposure, positive
         As in `elltwo.fit`. Rows of weight 0 are left out.
+    missing, sql
+        As in `elltwo.fit`.
     folds : int
         Number of outer folds. Classes are spread evenly over them.
     group : str, optional
@@ -116,6 +120,7 @@ def compare(
             "compare needs a table, whose encoding it can repeat in every fold, and got a Source. Pass a "
             "path, a DataFrame or a mapping of columns."
         )
+    check_weights_are(weights_are, weights)
     column = _one_target(target)
     offsets = Offsets(offset, exposure)
     parameters = {"power": power, "dispersion": dispersion, "epsilon": epsilon}
@@ -129,7 +134,7 @@ def compare(
     encoder = Encoder.fit(table, columns, missing=missing, weights=weights)
     others = [name for name in (weights, split.key) if name is not None]
     held = hold(table, [*columns, column, *offsets.columns, *others], len(encoder.feature_names))
-    roles = Roles(column, columns, weights, split.key, found.classes, offsets, missing)
+    roles = Roles(column, columns, weights, weights_are, split.key, found.classes, offsets, missing)
     data_set = DataSet.of(held, roles, encoder, None if loss.name == "gaussian" else loss.check)
     race = Race(data_set, wanted, loss, split, standardize)
     outcome = race.run([c for c in CONTESTANTS if c.takes(found.family, loss)], progress)
@@ -143,7 +148,7 @@ def compare(
         text=text,
         claims=tuple(judge.claims),
         left_out=tuple((labels[key], reason) for key, reason in outcome.left_out.items()),
-        notes=tuple(outcome.notes),
+        notes=(*outcome.notes, *(note.value for note in data_set.notes)),
         target=column,
         family=found.family,
         family_reason=found.reason,
@@ -158,7 +163,7 @@ def compare(
         key=split.key,
         fold_rows=tuple(outcome.fold_rows),
         inner_folds=outcome.inner_folds,
-        weights="none" if weights is None else "counts" if data_set.counts else "precisions",
+        weights=data_set.meaning,
         standardize=standardize,
         missing=missing,
         seed=split.seed,

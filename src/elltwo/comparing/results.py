@@ -134,8 +134,8 @@ class Comparison:
         Held-out rows of each fold.
     inner_folds : int
         Folds of the rule "kfold" inside a training set.
-    weights : {"none", "counts", "precisions"}
-        What the weights mean.
+    weights : {"none", "analytic", "frequency"}
+        What the weights are.
     standardize : bool
     missing : str
     seed : int

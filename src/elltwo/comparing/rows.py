@@ -17,7 +17,8 @@ from elltwo.data.memory import MemorySource
 from elltwo.data.offsets import Offsets
 from elltwo.data.reading import ArrowTable, Table
 from elltwo.data.table import TableSource
-from elltwo.errors import InputError
+from elltwo.data.weights import meaning, weight_notes
+from elltwo.errors import InputError, Status
 from elltwo.models import refuse_empty
 
 Array = npt.NDArray[Any]
@@ -33,6 +34,7 @@ class Roles:
     target: str
     features: tuple[str, ...]
     weights: str | None
+    weights_are: str
     key: str | None
     classes: ClassTarget | None
     offsets: Offsets
@@ -47,6 +49,7 @@ class Roles:
             encoder,
             self.target,
             weights=self.weights,
+            weights_are=self.weights_are,
             key=key,
             classes=self.classes,
             offsets=self.offsets,
@@ -92,7 +95,8 @@ class DataSet:
     roles: Roles
     y: Array
     weights: Array
-    counts: bool
+    meaning: str
+    notes: tuple[Status, ...]
     keys: Array | None
 
     @classmethod
@@ -129,7 +133,7 @@ class DataSet:
         keys = None
         if roles.key is not None:
             keys = roles.source(ArrowTable(held.name, table), encoder, key=roles.key).keys()
-        return cls(table, held.name, roles, targets, weights, source.counts, keys)
+        return cls(table, held.name, roles, targets, weights, meaning(source), weight_notes(source), keys)
 
     @property
     def codes(self) -> Array | None:
@@ -144,12 +148,11 @@ class DataSet:
         """Return some rows as numbers."""
         blocks = list(self.roles.source(self.part(rows), encoder).blocks())
         weights = None if blocks[0].weights is None else np.concatenate([b.weights for b in blocks])
-        if weights is not None and self.counts:
-            weights = weights.astype(np.int64)
         return MemorySource(
             np.concatenate([b.X for b in blocks]),
             np.concatenate([b.y for b in blocks]),
             weights,
+            weights_are=self.roles.weights_are,
             feature_names=encoder.feature_names,
             target_names=(self.roles.target,)
             if self.roles.classes is None

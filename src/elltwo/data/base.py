@@ -58,8 +58,8 @@ class Source(Protocol):
     feature_names, target_names : tuple of str
         Names of the columns.
     counts : bool
-        True when the weights are counts (integers): a row of weight 3 stands for three
-        observations. False: a weight is a precision, and each row is one observation.
+        True when the weights are frequencies: a row of weight 3 stands for three observations. False: a
+        weight is a precision, and each row is one observation.
     weighted : bool
         Whether the rows have weights.
     in_memory : bool
@@ -100,6 +100,8 @@ class BlockwiseSource:
     """What any source can do that runs code here, one block after the other."""
 
     feature_names: tuple[str, ...]
+    #: Whether all weights are whole and some above 1, as frequencies are; known after a pass over the rows.
+    whole_weights: bool = False
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows from the first to the last."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from elltwo.data.columns import kind_of, numbers, text_codes
 from elltwo.data.reading import Table
+from elltwo.data.weights import all_whole
 from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -20,6 +21,9 @@ _PREDICTING = (
     "Fill them, or fit the model again such that it puts in the mean of the feature (--missing mean, "
     "missing='mean')."
 )
+
+#: What is wrong with a weight of 1.5 that is said to be a frequency.
+NOT_WHOLE = "not whole"
 
 
 def all_finite(values: Array) -> bool:
@@ -93,10 +97,10 @@ def _missing_text(array: Any) -> int:
 
 
 def good_weights(weights: Array, counts: bool) -> bool:
-    """Return whether all weights are finite, not negative and, if they are counts, whole."""
+    """Return whether all weights are finite, not negative and, if they are frequencies, whole."""
     with np.errstate(invalid="ignore"):
         good = bool(np.isfinite(weights.sum()) and weights.min(initial=0.0) >= 0)
-    return good and not (counts and (weights != np.floor(weights)).any())
+    return good and not (counts and not all_whole(weights))
 
 
 def refused_weights(table: Table, column: str, counts: bool) -> InputError:
@@ -110,7 +114,7 @@ def refused_weights(table: Table, column: str, counts: bool) -> InputError:
             "negative": values < 0,
             "missing (or NaN)": np.isnan(values),
             "infinite": np.isinf(values),
-            "not whole, although the column looked like counts": counts & (values != np.floor(values)),
+            NOT_WHOLE: counts & np.isfinite(values) & (values != np.floor(values)),
         }
         for fault, rows in faults.items():
             if rows.any():
@@ -118,7 +122,13 @@ def refused_weights(table: Table, column: str, counts: bool) -> InputError:
                 found[fault] += int(rows.sum())
         done += batch.num_rows
     told = "; ".join(f"{n:,} {fault}, first in row {first[fault]:,}" for fault, n in found.items())
+    needed = "finite, not negative and, as frequencies, whole" if counts else "finite and not negative"
+    other = (
+        " If they are precisions, use weights_are='analytic' (--weights-are analytic)."
+        if NOT_WHOLE in found
+        else ""
+    )
     return InputError(
-        f"The weights in column '{column}' must be finite and not negative: {told}. Correct them, or leave "
-        "out those rows with a query (--sql, sql=)."
+        f"The weights in column '{column}' must be {needed}: {told}. Correct them, or leave out those rows "
+        f"with a query (--sql, sql=).{other}"
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from elltwo.data.base import Block, BlockwiseSource
+from elltwo.data.weights import as_counts, check_weights, look_like_counts
 from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -29,7 +30,10 @@ class MemorySource(BlockwiseSource):
     y : array, shape (n,) or (n, T)
         Targets.
     weights : array, shape (n,), optional
-        An integer dtype means counts (weight 3 = three observations); real weights are precisions.
+        Numbers ≥ 0 of any type.
+    weights_are : {"analytic", "frequency"}
+        "analytic": weights are precisions, and each row is one observation. "frequency": a row of weight 3
+        stands for three equal observations; the weights are then whole numbers.
     feature_names, target_names : sequence of str, optional
         Names for messages and summaries; x0, x1, … and y otherwise.
     keys : array, shape (n,), optional
@@ -41,7 +45,8 @@ class MemorySource(BlockwiseSource):
     ------
     InputError
         For shapes that do not match, no rows or columns, or weights that are negative, not
-        finite or all zero. Values that are not finite are noticed by the pass over the rows.
+        finite, all zero, or frequencies that are not whole. Values that are not finite are noticed
+        by the pass over the rows.
 
     Examples
     --------
@@ -58,6 +63,7 @@ class MemorySource(BlockwiseSource):
         y: Any,
         weights: Any = None,
         *,
+        weights_are: str = "analytic",
         feature_names: Sequence[str] | None = None,
         target_names: Sequence[str] | None = None,
         keys: Any = None,
@@ -83,8 +89,10 @@ class MemorySource(BlockwiseSource):
         if not np.isfinite(self.y).all():
             bad = int(np.count_nonzero(~np.isfinite(self.y)))
             raise InputError(f"y contains {bad} value(s) that are NaN or inf; drop or repair those rows.")
-        self.weights, self.counts = check_weights(weights, n)
+        self.counts = as_counts(weights_are) and weights is not None
+        self.weights = check_weights(weights, n, counts=self.counts)
         self.weighted = self.weights is not None
+        self.whole_weights = look_like_counts(self.weights)
         self.n_rows: int | None = n
         self.n_features, self.n_targets = p, self.y.shape[1]
         self.feature_names = (
@@ -156,26 +164,3 @@ def _check_offset(offset: Any, shape: tuple[int, int]) -> Array:
         row = int(np.argwhere(~np.isfinite(values))[0, 0])
         raise InputError(f"offset is NaN or infinite in row {row + 1:,}; give finite numbers.")
     return np.broadcast_to(values, shape)
-
-
-def check_weights(weights: Any, n: int) -> tuple[Array | None, bool]:
-    """Return weights as float64 (n,) or None, and whether they are counts; raise InputError if unusable."""
-    if weights is None:
-        return None, False
-    w = np.asarray(weights)
-    if w.shape != (n,):
-        raise InputError(f"weights have shape {w.shape}; one weight per row is needed: ({n},).")
-    if w.dtype.kind not in "fiub":
-        raise InputError(f"weights have dtype {w.dtype}; they must be numbers.")
-    counts = w.dtype.kind in "iu"
-    w = w.astype(np.float64)
-    if not np.isfinite(w).all():
-        raise InputError(
-            f"weights contain {np.count_nonzero(~np.isfinite(w))} NaN or inf; give finite weights."
-        )
-    if (w < 0).any():
-        first = int(np.argmax(w < 0))
-        raise InputError(f"weights must not be negative; row {first} has weight {w[first]:g}.")
-    if not (w > 0).any():
-        raise InputError("all weights are zero, so no row counts; give at least one positive weight.")
-    return w, counts

@@ -63,6 +63,11 @@ class MappedSource(BlockwiseSource):
             source.in_memory and source.n_rows is not None and source.n_rows * self.n_features <= CHEAP
         )
 
+    @property
+    def whole_weights(self) -> bool:  # type: ignore[override]
+        """Whether the weights look like frequencies."""
+        return bool(getattr(self.base, "whole_weights", False))
+
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows from the first to the last."""
         step = max(16, BLOCK // self.n_features)

@@ -203,7 +203,7 @@ def _common_schema(parts: Sequence[Table]) -> Any:
 def _common_field(first: Any, second: Any, name: str) -> Any:
     kinds = kind_of(first.type), kind_of(second.type)
     if kinds[0] == kinds[1]:
-        # An integer column is one in every part: that is what makes weights counts.
+        # An integer column is one in every part.
         return second if pa.types.is_integer(first.type) else first
     if "string" in kinds and "other" not in kinds:
         return second if kinds[0] == "string" else first

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from elltwo.data.base import Block, BlockwiseSource
 from elltwo.data.checks import all_finite, census, good_weights, refused, refused_weights
@@ -18,6 +17,7 @@ from elltwo.data.encode import Encoder, Writer, block_rows, number_writer
 from elltwo.data.offsets import Offsets
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table, no_rows
+from elltwo.data.weights import all_whole, as_counts, refuse_class_weight
 from elltwo.errors import InputError
 
 __all__ = ["Table", "TableSource", "open_table"]
@@ -45,8 +45,10 @@ class TableSource(BlockwiseSource):
     target : str or sequence of str
         Columns of numbers or booleans to predict, T of them.
     weights : str, optional
-        Column of row weights. Whole numbers (an integer type) are counts: a row of weight 3 is
-        three observations. Others are precisions: each row is one observation.
+        Column of row weights, numbers ≥ 0.
+    weights_are : {"analytic", "frequency"}
+        "analytic": weights are precisions, and each row is one observation. "frequency": a row of weight 3
+        stands for three equal observations; the weights are then whole numbers.
     key : str, optional
         Group or time column, for `keys`.
     classes : ClassTarget, optional
@@ -88,6 +90,7 @@ class TableSource(BlockwiseSource):
         target: str | Sequence[str],
         *,
         weights: str | None = None,
+        weights_are: str = "analytic",
         key: str | None = None,
         classes: ClassTarget | None = None,
         offsets: Offsets | None = None,
@@ -116,8 +119,12 @@ class TableSource(BlockwiseSource):
         class_weights = classes is not None and classes.weights is not None
         self.n_rows = table.n_rows if encoder.missing == "error" else None
         self.in_memory = table.in_memory
-        # Weights that were multiplied by those of the classes count nothing any more.
-        self.counts = weights is not None and _is_whole(table, weights) and not class_weights
+        self.counts = as_counts(weights_are) and weights is not None
+        refuse_class_weight(
+            weighted=weights is not None,
+            counts=self.counts,
+            class_weight=classes.weights if classes is not None else None,
+        )
         self.weighted = weights is not None or class_weights
         self.rows_dropped = 0
         self.class_rows = np.zeros(0 if classes is None else len(classes.classes), dtype=np.int64)
@@ -154,8 +161,7 @@ class TableSource(BlockwiseSource):
         """Iterate over the rows from the first to the last, in blocks of 8 MB (32 MB if very wide)."""
         size = block_rows(self._width)
         buffer, filled = np.empty((self._width, size)), 0
-        read, kept, sum_weights = 0, 0, 0.0
-        class_rows = np.zeros_like(self.class_rows)
+        read, kept, tally = 0, 0, _Tally(len(self.class_rows))
         for batch in self._table.batches(self._columns):
             write = self._writer(batch)
             start = 0
@@ -165,17 +171,14 @@ class TableSource(BlockwiseSource):
                 start = stop
                 if filled == size:
                     yield (block := self._block(buffer, kept))
-                    class_rows += self._count(block)
+                    tally.add(block, self._classes)
                     kept, filled, buffer = kept + size, 0, np.empty_like(buffer)
-                    sum_weights += _total(block.weights)
                 self._tell(read + start)
             read += batch.num_rows
         if filled:
             yield (block := self._block(np.ascontiguousarray(buffer[:, :filled]), kept))
-            class_rows += self._count(block)
-            sum_weights += _total(block.weights)
-        self.class_rows = class_rows
-        self._finish(read, kept + filled, sum_weights)
+            tally.add(block, self._classes)
+        self._finish(read, kept + filled, tally)
 
     def _writer(self, batch: Any) -> Writer:
         """Return what writes rows of the batch into the buffer: features, targets, offset, weights."""
@@ -247,18 +250,12 @@ class TableSource(BlockwiseSource):
         offset = np.broadcast_to(buffer[self._y.stop][:, None], y.shape) if self._has_offset else None
         return Block(buffer[: self.n_features].T, y, weights, start, offset)
 
-    def _count(self, block: Block) -> Any:
-        """Return the rows of each class in a block, 0 without classes."""
-        if self._classes is None:
-            return 0
-        return np.bincount(self._classes.codes(block.y), minlength=len(self._classes.classes))
-
     def _tell(self, rows: int) -> None:
         if self._progress is not None:
             self._progress(rows, self._table.n_rows)
 
-    def _finish(self, read: int, kept: int, sum_weights: float) -> None:
-        """Remember what the pass found out about the number of rows, and refuse an empty result."""
+    def _finish(self, read: int, kept: int, tally: _Tally) -> None:
+        """Remember what the pass found out about the rows, and refuse an empty result."""
         if not read:
             raise no_rows(self._table.name)
         if not kept:
@@ -266,11 +263,13 @@ class TableSource(BlockwiseSource):
                 f"Each of the {read:,} rows of {self._table.name} lacks a value, so none is left. Use "
                 "--missing mean (missing='mean'), or leave out the emptiest columns (--drop)."
             )
-        if self._weights is not None and sum_weights == 0:
+        if self._weights is not None and tally.largest == 0:
             raise InputError(
                 f"The weights in column '{self._weights}' are all zero; at least one must be positive."
             )
-        self.n_rows, self.rows_dropped = kept, read - kept
+        self.n_rows, self.rows_dropped, self.class_rows = kept, read - kept, tally.class_rows
+        multiplied = self._classes is not None and self._classes.weights is not None
+        self.whole_weights = tally.whole and tally.largest > 1 and not multiplied
 
     def keys(self) -> Array | None:
         """Return the group or time value of every row that is left, shape (n,), or None without a column.
@@ -308,6 +307,21 @@ class TableSource(BlockwiseSource):
             if not all_finite(out):
                 kept[start:stop] = self._kept(out)
         return kept
+
+
+class _Tally:
+    """What a pass counts: rows of each class, and what the weights are like."""
+
+    def __init__(self, n_classes: int) -> None:
+        self.class_rows = np.zeros(n_classes, dtype=np.int64)
+        self.largest, self.whole = 0.0, True
+
+    def add(self, block: Block, classes: ClassTarget | None) -> None:
+        if classes is not None:
+            self.class_rows += np.bincount(classes.codes(block.y), minlength=len(self.class_rows))
+        if block.weights is not None:
+            self.largest = max(self.largest, float(block.weights.max()))
+            self.whole = self.whole and all_whole(block.weights)
 
 
 class _Keys:
@@ -348,14 +362,5 @@ def _require_numbers(table: Table, names: Sequence[str], role: str) -> None:
             )
 
 
-def _is_whole(table: Table, name: str) -> bool:
-    type_ = table.schema.field(name).type
-    return bool(pa.types.is_integer(type_) or pa.types.is_boolean(type_))
-
-
 def _write_ones(start: int, stop: int, out: Array) -> None:  # noqa: ARG001
     out[:] = 1.0
-
-
-def _total(weights: Array | None) -> float:
-    return 0.0 if weights is None else float(weights.sum())

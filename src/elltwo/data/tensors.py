@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource
-from elltwo.data.memory import check_weights
+from elltwo.data.weights import as_counts, check_weights, look_like_counts
 from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -62,7 +62,9 @@ class TensorSource(BlockwiseSource):
     y : tensor or array, shape (n,) or (n, T)
         Targets.
     weights : tensor or array, shape (n,), optional
-        Integers are counts, real numbers are precisions.
+        Numbers ≥ 0.
+    weights_are : {"analytic", "frequency"}
+        As of `MemorySource`.
 
     Raises
     ------
@@ -81,7 +83,7 @@ class TensorSource(BlockwiseSource):
     in_memory = False
     few_passes = True
 
-    def __init__(self, X: Any, y: Any, weights: Any = None) -> None:
+    def __init__(self, X: Any, y: Any, weights: Any = None, *, weights_are: str = "analytic") -> None:
         if X.ndim != 2:
             raise InputError(f"X must be two-dimensional (rows, columns); got shape {tuple(X.shape)}.")
         n, p = X.shape
@@ -96,8 +98,10 @@ class TensorSource(BlockwiseSource):
         if not np.isfinite(self.y).all():
             bad = int(np.count_nonzero(~np.isfinite(self.y)))
             raise InputError(f"y contains {bad} value(s) that are NaN or inf; drop or repair those rows.")
-        self.weights, self.counts = check_weights(as_array(weights), n)
+        self.counts = as_counts(weights_are) and weights is not None
+        self.weights = check_weights(as_array(weights), n, counts=self.counts)
         self.weighted = self.weights is not None
+        self.whole_weights = look_like_counts(self.weights)
         self.n_rows: int | None = n
         self.n_features, self.n_targets = p, self.y.shape[1]
         self.feature_names = tuple(f"x{j}" for j in range(p))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource
+from elltwo.data.weights import all_whole, as_counts, not_whole
 from elltwo.errors import InputError
 from elltwo.heads.batches import Batch
 from elltwo.heads.outputs import Outputs
@@ -34,7 +35,9 @@ class FeatureSource(BlockwiseSource):
         One pass over the rows.
     outputs : Outputs
     first : Batch
-        The first batch, which says whether there are weights and of what kind.
+        The first batch, which says whether there are weights.
+    weights_are : {"analytic", "frequency"}
+        As of `MemorySource`.
     n_rows : int, optional
         Number of rows, where it has been counted.
     host : callable
@@ -51,6 +54,7 @@ class FeatureSource(BlockwiseSource):
         outputs: Outputs,
         first: Batch,
         *,
+        weights_are: str = "analytic",
         n_rows: int | None = None,
         host: Callable[[Any], Array] = np.asarray,
     ) -> None:
@@ -59,9 +63,15 @@ class FeatureSource(BlockwiseSource):
         self.feature_names = tuple(f"x{j}" for j in range(self.n_features))
         self.target_names = outputs.target_names
         self.weighted = first.weights is not None
-        self.counts = first.weights is not None and first.weights.dtype.kind in "iu"
+        self.counts = as_counts(weights_are) and self.weighted
+        self._largest, self._whole = 0.0, True
         self.passes = 0
         self._seen: tuple[Array, Array] | None = None
+
+    @property
+    def whole_weights(self) -> bool:  # type: ignore[override]
+        """Whether the weights look like frequencies, once a pass has seen them."""
+        return self._whole and self._largest > 1
 
     def keys(self) -> None:
         """Return None: batches have no groups."""
@@ -120,6 +130,11 @@ class FeatureSource(BlockwiseSource):
             raise InputError(
                 f"the weight of row {row} of batch {number} is {w[row]:g}; weights must be finite and ≥ 0."
             )
+        whole = all_whole(w)
+        if self.counts and not whole:
+            row = int(np.argmax(w != np.floor(w)))
+            raise InputError(not_whole(f"row {row} of batch {number} has weight {w[row]:g}"))
+        self._largest, self._whole = max(self._largest, float(w.max(initial=0.0))), self._whole and whole
         return w
 
     def _check_width(self, batch: Batch, number: int, m: int) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource
-from elltwo.data.memory import CONVERTED_BYTES, check_weights
+from elltwo.data.memory import CONVERTED_BYTES
+from elltwo.data.weights import check_weights
 from elltwo.errors import InputError
 from elltwo.heads.source import FeatureSource
 
@@ -61,7 +62,8 @@ class StoredFeatures(BlockwiseSource):
             self.codes = np.concatenate(labels)
             self.n_rows: int | None = len(self.codes)
             self._X = np.memmap(file, dtype=kind, mode="r", shape=(self.n_rows, self.n_features))
-        self._weights = check_weights(np.concatenate(weights), self.n_rows)[0] if weights else None
+        self.whole_weights = source.whole_weights
+        self._weights = check_weights(np.concatenate(weights), self.n_rows) if weights else None
 
     def blocks(self) -> Iterator[Block]:
         """Iterate over the rows, features as float64."""

@@ -48,6 +48,7 @@ def exact_head(
     alpha_per_target: bool = False,
     alpha_scale: str = "sum",
     tol: float = 1e-10,
+    weights_are: str = "analytic",
 ) -> HeadFit:
     """Fit the last Dense layer on the features of a frozen model: no learning rate, no epochs.
 
@@ -67,8 +68,7 @@ def exact_head(
         Inputs of a batch → features (m, p); more dimensions than two are flattened to (m, p).
     dataset : (x, y) or (x, y, weights) of arrays, PyDataset, tf.data.Dataset, or other iterable of batches
         Batches (inputs, targets) or (inputs, targets, weights), or dicts read by `keys`; read more than once,
-        and in the same order each time. A tuple of arrays is cut into batches. Integer weights are counts,
-        others precisions.
+        and in the same order each time. A tuple of arrays is cut into batches.
     alpha : float, array, str or rule, default "loo"
         As of `Ridge`, on the sum scale: a number is used as it is; "loo", "kfold", "gcv", "reml", "aic",
         "bic" or a rule object chooses. K-fold with a number deals the rows to folds by a fixed shuffle, for
@@ -90,7 +90,7 @@ def exact_head(
         Of a new layer; by default Keras's own.
     fit_intercept : bool, optional
         Whether b is free (it is never penalised); by default whether the layer has a bias.
-    standardize, penalty, alpha_per_target, alpha_scale, tol
+    standardize, penalty, alpha_per_target, alpha_scale, tol, weights_are
         As of `Ridge`.
 
     Returns
@@ -132,7 +132,7 @@ def exact_head(
     _check_activation(head, outputs.squared)
     folds = outputs.squared and folds_of(alpha) is not None
     n_rows, codes = batches.counted(outputs.classes is not None) if folds else (None, None)
-    source = FeatureSource(batches.features, outputs, first, n_rows=n_rows)
+    source = FeatureSource(batches.features, outputs, first, weights_are=weights_are, n_rows=n_rows)
     if shape is not None:
         check_layer(shape, source, "the layer")
     intercept = intercept_wanted(fit_intercept, None if head is None else head.use_bias)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF
 from elltwo.data.memory import MemorySource
+from elltwo.data.weights import weights_are
 from elltwo.kernel_fitting.features import centers_of, dual_of, features_of, fit_features
 from elltwo.kernel_fitting.result import from_coordinates
 from elltwo.kernel_fitting.task import KernelTask
@@ -41,7 +42,8 @@ def fit_exact(task: KernelTask, kernel: Any, text: str, lower: Array, why: str) 
     inner = MemorySource(
         features,
         rows.y,
-        task.row_weights,
+        rows.weights,
+        weights_are=weights_are(rows),
         feature_names=[f"direction {j}" for j in range(len(at.g))],
         target_names=rows.target_names,
         keys=rows.keys(),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elltwo.data.weights import meaning, weight_notes
 from elltwo.kernel_fitting.task import KernelTask
 from elltwo.kernels import Precomputed
 from elltwo.results import Fit, Path
@@ -35,7 +36,7 @@ def kernel_fit(
         "n_rows": about.rows,
         "n_observations": about.weight if source.counts else float(about.rows),
         "sum_weights": about.weight,
-        "weights": "counts" if source.counts else "precisions" if source.weighted else "none",
+        "weights": meaning(source),
         "feature_names": tuple(source.feature_names),
         "target_names": tuple(source.target_names),
         "feature_means": about.means,
@@ -48,6 +49,7 @@ def kernel_fit(
         "objective": task.objective,
         "model": "Kernel (L2)",
     }
+    known["status"] = (*known["status"], *weight_notes(source))
     return KernelFit(
         **common | known,
         kernel=kernel,

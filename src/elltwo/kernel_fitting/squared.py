@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elltwo.data.weights import weights_are
 from elltwo.engine import make_problem
 from elltwo.kernel_fitting.features import centers_of, dual_of, features_of, fit_features
 from elltwo.kernel_fitting.result import from_coordinates, kernel_fit, path_of_given
@@ -33,7 +34,8 @@ def fit_exact(task: KernelTask, kernel: Any, text: str, lower: Array, why: str) 
     source = KernelSource(
         lower,
         targets_of(task),
-        task.row_weights,
+        rows.weights,
+        weights_are=weights_are(rows),
         centre=task.fit_intercept,
         target_names=rows.target_names,
         keys=rows.keys(),

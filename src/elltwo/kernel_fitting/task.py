@@ -162,12 +162,6 @@ class KernelTask:
             return source  # type: ignore[return-value]
         return take_rows(source, np.arange(self.n))
 
-    @property
-    def row_weights(self) -> Any:
-        """The weights of the rows held: integers where they are counts, None where there are none."""
-        weights = self.held.weights
-        return weights.astype(np.int64) if weights is not None and self.held.counts else weights
-
     def sample(self, rows: int) -> Array:
         """Return about so many rows as the kernel sees them, evenly spread, or all that are in memory."""
         if isinstance(self.source, MemorySource) or self.n <= rows:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from elltwo.data.base import Source
 from elltwo.data.memory import MemorySource
+from elltwo.data.weights import weights_are
 from elltwo.errors import InputError, did_you_mean
 
 Array = npt.NDArray[Any]
@@ -72,7 +73,8 @@ def take_rows(source: Source, index: Array) -> MemorySource:
     return MemorySource(
         np.vstack(X),
         np.vstack(y),
-        w.astype(np.int64) if w is not None and source.counts else w,
+        w,
+        weights_are=weights_are(source),
         feature_names=source.feature_names,
         target_names=source.target_names,
         keys=None if keys is None else keys[index],

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource
-from elltwo.data.memory import check_weights
+from elltwo.data.weights import as_counts, check_weights, look_like_counts
 from elltwo.errors import InputError
 from elltwo.margins import mean_and_deviation
 from elltwo.penalties import QuadraticForm
@@ -57,7 +57,9 @@ class KernelSource(BlockwiseSource):
         K on and below the diagonal.
     y : array, shape (n, T)
     weights : array, shape (n,), optional
-        Integers are counts, real numbers are precisions.
+        Numbers ≥ 0.
+    weights_are : {"analytic", "frequency"}
+        As of `MemorySource`.
     centre : bool
         Whether b is free.
     target_names : tuple of str, optional
@@ -85,14 +87,17 @@ class KernelSource(BlockwiseSource):
         y: Array,
         weights: Any = None,
         *,
+        weights_are: str = "analytic",
         centre: bool,
         target_names: tuple[str, ...] | None = None,
         keys: Array | None = None,
     ) -> None:
         self.lower, self.y = lower, y
         n, T = y.shape
-        self.weights, self.counts = check_weights(weights, n)
+        self.counts = as_counts(weights_are) and weights is not None
+        self.weights = check_weights(weights, n, counts=self.counts)
         self.weighted = self.weights is not None
+        self.whole_weights = look_like_counts(self.weights)
         self.w = np.ones(n) if self.weights is None else self.weights
         self.centre = centre
         self.whole = Resolvent(lower, self.w, np.flatnonzero(self.w > 0), centre)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.memory import MemorySource
+from elltwo.data.weights import weights_are
 from elltwo.penalties import Diagonal, QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import HeldOut, Outcome, Split, column_size, rank_cutoff
@@ -132,8 +133,13 @@ class ReducedState:
             return self.shared[1]
         rows, split, outer = self.rows, self.reduction.split, self.statistic.book.problem
         d = np.concatenate([np.zeros(len(split.free)), np.ones(self.reduction.basis.shape[1])])
-        w = rows.w.astype(np.int64) if outer.source.counts else rows.w
-        source = MemorySource(self.reduction.rows, rows.y, None if rows.even else w, offset=rows.offset)
+        source = MemorySource(
+            self.reduction.rows,
+            rows.y,
+            None if rows.even else rows.w,
+            weights_are=weights_are(outer.source),
+            offset=rows.offset,
+        )
         problem = Problem(source, Diagonal.of(d), None, self.centre, outer.loss)
         solver = NewtonSolver()
         (everything,) = solver.gather(problem)

@@ -53,7 +53,8 @@ def as_dict(fit: Fit) -> dict[str, Any]:
     dict
         ``family`` (the name of the loss), ``parameters`` of the loss, ``title``, ``classes`` (None for
         numbers), ``event`` (of two classes), ``offset``, ``quality`` (see `elltwo.quality`), ``objective``,
-        ``rows``, ``rows_dropped``, ``observations``, ``sum_weights``, ``weights``, ``standardize``,
+        ``rows``, ``rows_dropped``, ``observations``, ``sum_weights``, ``weights`` ("none", "analytic" or
+        "frequency"), ``weights_column``, ``standardize``,
         ``fit_intercept``; ``kernel``: None, or what `KernelFit.basis` says; ``rule``,
         ``rule_text``; ``alphas``: smallest, largest and number of those tried;
         ``edge``: "low", "high" or "both" where the optimum is not inside them, else None; ``columns`` of the
@@ -84,6 +85,7 @@ def as_dict(fit: Fit) -> dict[str, Any]:
         "observations": _number(fit.n_observations),
         "sum_weights": _number(fit.sum_weights),
         "weights": fit.weights,
+        "weights_column": fit.weights_column,
         "standardize": bool(fit.standardize),
         "fit_intercept": bool(fit.fit_intercept),
         "kernel": fit.basis(),

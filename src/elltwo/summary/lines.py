@@ -106,9 +106,10 @@ def _bytes(size: int) -> str:
 
 def _weights_text(facts: dict[str, Any]) -> str:
     total, n = f"{facts['sum_weights']:,.10g}", f"{facts['observations']:,.10g}"
-    if facts["weights"] == "counts":
-        return f"counts: the rows stand for {n} observations"
-    return f"precisions: {n} observations whose weights sum to {total}"
+    column = "" if facts["weights_column"] is None else f"column {printable(facts['weights_column'], NAME)}, "
+    if facts["weights"] == "frequency":
+        return f"{column}frequency: {n} observations in {facts['rows']:,} rows"
+    return f"{column}analytic (precision): {n} observations whose weights sum to {total}"
 
 
 def _penalty_text(facts: dict[str, Any]) -> str:

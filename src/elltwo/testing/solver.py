@@ -92,14 +92,14 @@ def _problems() -> dict[str, Problem]:
         "two targets": Problem(_Pieces(X, both)),
         "no intercept": Problem(_Pieces(X, one), fit_intercept=False),
         "precisions": Problem(_Pieces(X, one, precisions)),
-        "counts": Problem(_Pieces(X, one, counts)),
+        "counts": Problem(_Pieces(X, one, counts, weights_are="frequency")),
         "multipliers": Problem(_Pieces(X, one), Diagonal.of([0.0, 1.0, 5.0, 0.2])),
         "full matrix": Problem(_Pieces(X, one), Matrix.of(differences.T @ differences + 0.1 * np.eye(4))),
         "standardised, constant column": Problem(_Pieces(constant, one), Standardized(Identity())),
         "prior": Problem(_Pieces(X, one), prior=np.array([1.0, -1.0, 0.5, 2.0])),
         "more features than rows": Problem(_Pieces(wide, wide[:, :2] + 1.0)),
         "everything": Problem(
-            _Pieces(np.asfortranarray(X), both, counts),
+            _Pieces(np.asfortranarray(X), both, counts, weights_are="frequency"),
             Standardized(Diagonal.of([0.0, 1.0, 5.0, 0.2])),
             prior=np.array([0.0, -1.0, 0.5, 2.0]),
         ),
@@ -109,7 +109,7 @@ def _problems() -> dict[str, Problem]:
 def check_solver(solver: Any) -> None:
     """Check a solver against dense least squares and explicit refits, on small problems of every kind.
 
-    The problems have weights (precisions and counts), several targets, multipliers, a full penalty matrix,
+    The problems have weights (analytic and frequencies), several targets, multipliers, a full penalty matrix,
     standardised and constant columns, a prior, no intercept, and more features than rows. Statistics of
     atoms of rows must merge to that of all rows; the state must give θ(α), df, RSS, solutions of
     (G + αP)x = r, the spectrum, a condition number that is not too small, and held-out errors that equal

@@ -53,6 +53,7 @@ def exact_head(
     alpha_per_target: bool = False,
     alpha_scale: str = "sum",
     tol: float = 1e-10,
+    weights_are: str = "analytic",
 ) -> HeadFit:
     """Fit the last linear layer on the features of a frozen network: no learning rate, no epochs.
 
@@ -75,8 +76,8 @@ def exact_head(
         around a module has to see to that itself.
     loader : DataLoader or other iterable
         Batches (inputs, targets) or (inputs, targets, weights), or dicts read by `keys`; read more than once.
-        Integer weights are counts, others precisions. A shuffled loader is fine: each pass begins with the
-        same state of torch's random generator, which afterwards is what it was.
+        A shuffled loader is fine: each pass begins with the same state of torch's random generator, which
+        afterwards is what it was.
     alpha : float, array, str or rule, default "loo"
         As of `Ridge`, on the sum scale: a number is used as it is; "loo", "kfold", "gcv", "reml", "aic",
         "bic" or a rule object chooses. K-fold with a number deals the rows to folds by a fixed shuffle, for
@@ -98,7 +99,7 @@ def exact_head(
         Of a new layer; by default that of the module's parameters, or float32.
     fit_intercept : bool, optional
         Whether b is free (it is never penalised); by default whether the layer has a bias.
-    standardize, penalty, alpha_per_target, alpha_scale, tol
+    standardize, penalty, alpha_per_target, alpha_scale, tol, weights_are
         As of `Ridge`.
 
     Returns
@@ -148,7 +149,9 @@ def exact_head(
     )
     folds = outputs.squared and folds_of(alpha) is not None
     n_rows, codes = _counted(network, outputs.classes is not None) if folds else (None, None)
-    source = TensorFeatures(network.batches, outputs, first, n_rows=n_rows, host=to_host)
+    source = TensorFeatures(
+        network.batches, outputs, first, weights_are=weights_are, n_rows=n_rows, host=to_host
+    )
     if shape is not None:
         check_layer(shape, source, "the layer")
     intercept = intercept_wanted(fit_intercept, None if head is None else head.bias is not None)

@@ -9,7 +9,7 @@ import click
 from elltwo.interfaces.cli.family import FAMILIES, family_options
 from elltwo.interfaces.cli.fit import MISSING, WAYS
 from elltwo.interfaces.cli.progress import progress
-from elltwo.interfaces.cli.shared import echo_json, one_table, split_names, sql_option
+from elltwo.interfaces.cli.shared import echo_json, one_table, split_names, sql_option, weights_options
 
 EXAMPLES = """\b
 Examples:
@@ -40,11 +40,7 @@ HELP = {
     show_default=True,
     help="Penalise coefficients of standardised columns.",
 )
-@click.option(
-    "--weights",
-    metavar="COL",
-    help="Row weights: an integer column is counts, any other number type is precisions.",
-)
+@weights_options
 @click.option("--features", multiple=True, metavar="COLS", help="Columns to use, a,b,c; repeatable.")
 @click.option("--drop", multiple=True, metavar="COLS", help="Columns to leave out, a,b,c; repeatable.")
 @click.option(

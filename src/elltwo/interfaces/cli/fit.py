@@ -10,7 +10,14 @@ from elltwo.interfaces.cli.family import class_weights, family_options
 from elltwo.interfaces.cli.kernel import kernel_options, kernel_params
 from elltwo.interfaces.cli.picture import check_plot, plot_option, write_plot
 from elltwo.interfaces.cli.progress import progress
-from elltwo.interfaces.cli.shared import check_output, echo_json, one_table, split_names, sql_option
+from elltwo.interfaces.cli.shared import (
+    check_output,
+    echo_json,
+    one_table,
+    split_names,
+    sql_option,
+    weights_options,
+)
 
 RULES = ("loo", "gcv", "kfold", "reml", "aic", "bic")
 MISSING = ("error", "mean", "drop")
@@ -103,12 +110,7 @@ Examples:
     show_default=True,
     help="Penalise coefficients of standardised columns; they are reported on the original scale.",
 )
-@click.option(
-    "--weights",
-    metavar="COL",
-    help="Row weights: an integer column is counts, any other number type is precisions (so 1.0, 2.0 in a "
-    "CSV are precisions).",
-)
+@weights_options
 @click.option("--features", multiple=True, metavar="COLS", help="Columns to use, a,b,c; repeatable.")
 @click.option("--drop", multiple=True, metavar="COLS", help="Columns to leave out, a,b,c; repeatable.")
 @click.option(

@@ -99,6 +99,24 @@ def sql_option(command: F) -> F:
     )(command)
 
 
+def weights_options(command: F) -> F:
+    """Add --weights and --weights-are to a command."""
+    add = (
+        click.option("--weights", metavar="COL", help="Row weights, numbers ≥ 0."),
+        click.option(
+            "--weights-are",
+            type=click.Choice(("analytic", "frequency")),
+            default="analytic",
+            show_default=True,
+            help="analytic: each row is one observation of that precision. frequency: a row stands for that "
+            "many observations.",
+        ),
+    )
+    for option in reversed(add):
+        command = option(command)
+    return command
+
+
 def check_output(output: str, *inputs: str, option: str = "--output") -> None:
     """Refuse an output that could not be written or is one of the inputs, before any work is done.
 

@@ -14,7 +14,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from elltwo.conventions import DIALECTS, Form
-from elltwo.data.memory import MemorySource, check_weights
+from elltwo.data.memory import MemorySource
+from elltwo.data.weights import as_counts, check_weights, refuse_class_weight
 from elltwo.errors import InputError, did_you_mean, name_some
 from elltwo.inference import Inference
 from elltwo.interfaces.sklearn.linear import (
@@ -122,8 +123,7 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         y : array, shape (n,)
             Class labels: text, numbers or booleans.
         sample_weight : array, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions. Rows of weight 0
-            are rows left out. Times `class_weight` they are precisions.
+            Numbers ≥ 0; `weights_are` says what they are. Rows of weight 0 are rows left out.
         groups : array, shape (n,), optional
             Group or time of each row, for splitters that need it.
 
@@ -148,7 +148,9 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         names = target_names(y)
         X, y = self._numbers(X, y, reset=reset)
         given = None if sample_weight is None else row_weights(sample_weight, X.shape[0])
-        weights, _ = check_weights(given, X.shape[0])
+        counts = as_counts(self.weights_are)
+        refuse_class_weight(weighted=given is not None, counts=counts, class_weight=self.class_weight)
+        weights = check_weights(given, X.shape[0], counts=counts)
         counted = np.ones(X.shape[0], dtype=bool) if weights is None else weights > 0
         classes, codes = _coded(y, counted)
         K = len(classes)
@@ -156,7 +158,15 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
             base = np.ones(len(codes)) if weights is None else weights
             given = base * _class_weights(self.class_weight, classes, codes, base)[codes]
         labels = tuple(str(label) for label in classes.tolist())
-        source = self._rows(X, self._targets(codes, K), given, groups, names if K == 2 else labels)
+        source = self._rows(
+            X,
+            self._targets(codes, K),
+            given,
+            groups,
+            names if K == 2 else labels,
+            weights_are=None if self.class_weight is None else "analytic",
+        )
+        source.whole_weights = source.whole_weights and self.class_weight is None
         return source, classes, codes, counted
 
     def _folds(self, k: int) -> Any:
@@ -256,7 +266,8 @@ class LogisticRegression(_LinearClassifier):
         θ₀, towards which the coefficients (of every class, if there are more than two) shrink.
     class_weight : dict or "balanced", optional
         Weight of the rows of each class, times `sample_weight`; a class without an entry has weight 1.
-        "balanced" gives all classes the same total weight, and Σw is what it was.
+        "balanced" gives all classes the same total weight, and Σw is what it was. The product is a precision:
+        frequencies as `sample_weight` are refused beside it.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of the mean loss, so that α = λ·Σw; `alpha_` is on the sum scale.
     solver : {"auto"}, default "auto"
@@ -266,6 +277,8 @@ class LogisticRegression(_LinearClassifier):
     random_state : int or RandomState, optional
         With `alpha="kfold"` (or `KFold` with an integer cv), rows are shuffled before they are dealt to
         folds. Nothing else is random.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -318,6 +331,7 @@ class LogisticRegression(_LinearClassifier):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.C = C
@@ -330,6 +344,7 @@ class LogisticRegression(_LinearClassifier):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def _loss(self, K: int) -> Any:
         return Binomial() if K == 2 else Multinomial()
@@ -443,6 +458,8 @@ class LinearSVC(_LinearClassifier):
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
         Seed for the folds of "kfold".
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -485,6 +502,7 @@ class LinearSVC(_LinearClassifier):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.C = C
@@ -498,6 +516,7 @@ class LinearSVC(_LinearClassifier):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def _loss(self, K: int) -> Any:  # noqa: ARG002
         return SquaredHinge()
@@ -531,6 +550,8 @@ class RidgeClassifier(_LinearClassifier):
         Largest relative error that iterative refinement leaves.
     random_state : int or RandomState, optional
         Seed for the folds of "kfold".
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -574,6 +595,7 @@ class RidgeClassifier(_LinearClassifier):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
@@ -586,6 +608,7 @@ class RidgeClassifier(_LinearClassifier):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def _loss(self, K: int) -> Any:  # noqa: ARG002
         return Gaussian()

@@ -68,6 +68,8 @@ class ElasticNet(FamilyEstimator):
         Not supported: True is refused.
     random_state : int or RandomState, optional
         With "kfold" (or `KFold` with an integer cv), rows are dealt to folds at random with this seed.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -127,6 +129,7 @@ class ElasticNet(FamilyEstimator):
         tol: float = 1e-10,
         positive: bool = False,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
@@ -144,6 +147,7 @@ class ElasticNet(FamilyEstimator):
         self.tol = tol
         self.positive = positive
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def fit(
         self,
@@ -165,7 +169,7 @@ class ElasticNet(FamilyEstimator):
         y : array, shape (n,) or (n, T)
             Targets, in the range of the family; each is fitted by itself.
         sample_weight : array, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions. For proportions of
+            Numbers ≥ 0; `weights_are` says what they are. For proportions of
             successes these are the trials.
         offset : array, shape (n,) or (n, T), optional
             Known part of η, on the scale of the link.
@@ -239,6 +243,7 @@ class Lasso(ElasticNet):
         tol: float = 1e-10,
         positive: bool = False,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.family = family
@@ -255,6 +260,7 @@ class Lasso(ElasticNet):
         self.tol = tol
         self.positive = positive
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def _ratio(self) -> Any:
         return 1.0

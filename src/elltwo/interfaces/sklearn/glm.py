@@ -58,6 +58,8 @@ class GLM(FamilyEstimator):
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
         Seed for the folds of "kfold".
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -99,6 +101,7 @@ class GLM(FamilyEstimator):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.family = family
         self.alpha = alpha
@@ -114,6 +117,7 @@ class GLM(FamilyEstimator):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def fit(
         self,
@@ -134,7 +138,7 @@ class GLM(FamilyEstimator):
         y : array, shape (n,) or (n, T)
             Targets, in the range of the family.
         sample_weight : array, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions. For proportions of
+            Numbers ≥ 0; `weights_are` says what they are. For proportions of
             successes these are the trials.
         offset : array, shape (n,) or (n, T), optional
             Known part of η, on the scale of the link.
@@ -229,6 +233,8 @@ class LinearSVR(LinearEstimator):
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
         Seed for the folds of "kfold".
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -265,6 +271,7 @@ class LinearSVR(LinearEstimator):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.C = C
@@ -278,6 +285,7 @@ class LinearSVR(LinearEstimator):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit the model.
@@ -289,7 +297,7 @@ class LinearSVR(LinearEstimator):
         y : array, shape (n,) or (n, T)
             Targets.
         sample_weight : array, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions.
+            Numbers ≥ 0; `weights_are` says what they are.
         groups : array, shape (n,), optional
             Group or time of each row, for splitters that need it.
 

@@ -61,6 +61,8 @@ class KernelLogisticRegression(KernelModel, _LinearClassifier):
         1e-10 if None.
     random_state : int or RandomState, optional
         Seed of the centres; with K-fold and an integer cv, rows are shuffled before they are dealt to folds.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -123,6 +125,7 @@ class KernelLogisticRegression(KernelModel, _LinearClassifier):
         centers: str = "uniform",
         tol: float | None = None,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.C = C
@@ -140,6 +143,7 @@ class KernelLogisticRegression(KernelModel, _LinearClassifier):
         self.centers = centers
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def _loss(self, K: int) -> Any:
         return Binomial() if K == 2 else Multinomial()

@@ -64,6 +64,8 @@ class KernelRidge(KernelModel, LinearEstimator):
     random_state : int or RandomState, optional
         Seed of the centres and of the preconditioner (0 if None). With K-fold and an integer cv, rows are
         dealt to folds at random with this seed instead of in consecutive parts.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -119,6 +121,7 @@ class KernelRidge(KernelModel, LinearEstimator):
         centers: str = "uniform",
         tol: float | None = None,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.kernel = kernel
@@ -135,6 +138,7 @@ class KernelRidge(KernelModel, LinearEstimator):
         self.centers = centers
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit the model.
@@ -146,7 +150,7 @@ class KernelRidge(KernelModel, LinearEstimator):
         y : array, shape (n,) or (n, T)
             Targets.
         sample_weight : array, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions.
+            Numbers ≥ 0; `weights_are` says what they are.
         groups : array, shape (n,), optional
             Group or time of each row, for splitters that need it.
 

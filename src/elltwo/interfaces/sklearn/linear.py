@@ -44,6 +44,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
     #: What the parameter `C` stands for, in estimators that have one.
     C_FORM: ClassVar[Form | None] = None
 
+    weights_are: str
     coef_: Array
     intercept_: Any
     alpha_: Any
@@ -66,6 +67,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
         groups: Any,
         target_names: tuple[str, ...] | None,
         offset: Any = None,
+        *,
+        weights_are: str | None = None,
     ) -> MemorySource:
         """Return validated X and y, with what goes along with each row, as a source.
 
@@ -76,6 +79,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
             X,
             y,
             None if sample_weight is None else row_weights(sample_weight, n),
+            weights_are=self.weights_are if weights_are is None else weights_are,
             feature_names=getattr(self, "feature_names_in_", None),
             target_names=target_names,
             keys=None if groups is None else _groups(groups, n),
@@ -306,7 +310,7 @@ def target_names(y: Any) -> tuple[str, ...] | None:
 
 
 def row_weights(sample_weight: Any, n: int) -> Array:
-    """Return the weights as an array (n,), with their dtype: integers are counts."""
+    """Return the weights as an array (n,)."""
     weights = np.asarray(as_array(sample_weight))
     if weights.ndim == 0:
         weights = np.full(n, weights)

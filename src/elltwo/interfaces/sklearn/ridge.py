@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from elltwo.data.tensors import TensorSource, away, times
+from elltwo.data.weights import meaning
 from elltwo.engine import fit_moments
 from elltwo.errors import InputError
 from elltwo.interfaces.sklearn.linear import WithInference, check_flags, chooses
@@ -19,14 +20,20 @@ from elltwo.selection import KFold
 
 @dataclass(frozen=True)
 class _Batches:
-    """What `partial_fit` remembers: the names of the targets, moments fold by fold, the number of batches."""
+    """What `partial_fit` remembers: names of targets, what weights were, moments by fold, batches so far."""
 
     target_names: tuple[str, ...]
+    weights: str = "none"
     atoms: tuple[Moments, ...] = ()
     count: int = 0
 
-    def add(self, moments: Moments, folds: int) -> Self:
+    def add(self, moments: Moments, weights: str, folds: int) -> Self:
         """Return the memory with one batch more, in fold `count` mod `folds`."""
+        if "none" not in (weights, self.weights) and weights != self.weights:
+            raise InputError(
+                f"weights_are is now {weights!r}, but weights of earlier batches were {self.weights!r}, and "
+                "a model has one kind. Set it back, or start afresh with a new estimator."
+            )
         targets, known = moments.cross.shape[1], len(self.target_names)
         if targets != known:
             raise InputError(f"y has {targets} target(s), but earlier batches had {known}.")
@@ -35,7 +42,8 @@ class _Batches:
             atoms[slot] = atoms[slot].merge(moments)
         else:
             atoms.append(moments)
-        return replace(self, atoms=tuple(atoms), count=self.count + 1)
+        kind = self.weights if weights == "none" else weights
+        return replace(self, weights=kind, atoms=tuple(atoms), count=self.count + 1)
 
 
 class Ridge(WithInference):
@@ -68,6 +76,10 @@ class Ridge(WithInference):
     random_state : int or RandomState, optional
         With `alpha="kfold"` (or `KFold` with an integer cv), rows are dealt to folds at random with this
         seed instead of in consecutive parts. Nothing else is random.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is. "analytic": a row of weight w is one observation of w times the precision
+        (1/variance), and leave-one-out leaves it out whole. "frequency": a row of weight w stands for w equal
+        observations, so that n = Σw and leave-one-out leaves out one of them; the weights are whole numbers.
 
     Attributes
     ----------
@@ -112,6 +124,7 @@ class Ridge(WithInference):
         solver: str = "auto",
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
@@ -123,6 +136,7 @@ class Ridge(WithInference):
         self.solver = solver
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit the model.
@@ -135,7 +149,7 @@ class Ridge(WithInference):
         y : array or tensor, shape (n,) or (n, T)
             Targets.
         sample_weight : array or tensor, shape (n,), optional
-            Integers are counts (3 = three observations), real numbers are precisions.
+            Numbers ≥ 0; `weights_are` says what they are.
         groups : array, shape (n,), optional
             Group or time of each row, for splitters that need it.
 
@@ -165,7 +179,7 @@ class Ridge(WithInference):
         check_flags(self)
         if groups is not None:
             raise InputError("groups go with arrays; X is a tensor on a device. Give X.cpu() for them.")
-        source = TensorSource(X, y, sample_weight)
+        source = TensorSource(X, y, sample_weight, weights_are=self.weights_are)
         if reset:
             self.__dict__.pop("feature_names_in_", None)
             self.n_features_in_ = source.n_features
@@ -204,7 +218,7 @@ class Ridge(WithInference):
         y : array, shape (m,) or (m, T)
             Targets of the batch.
         sample_weight : array, shape (m,), optional
-            Integers are counts, real numbers are precisions.
+            Numbers ≥ 0; `weights_are` says what they are.
 
         Raises
         ------
@@ -242,7 +256,7 @@ class Ridge(WithInference):
             (moments,) = gather(source.blocks(), counts=source.counts)
         if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
             raise source.why_not_finite()
-        batches = (before or _Batches(source.target_names)).add(moments, folds)
+        batches = (before or _Batches(source.target_names)).add(moments, meaning(source), folds)
         self._batches = batches
         if sum(atom.rows for atom in batches.atoms) < 2 and chooses(self.alpha):
             return self
@@ -251,6 +265,7 @@ class Ridge(WithInference):
             self.alpha,
             feature_names=source.feature_names,
             target_names=batches.target_names,
+            weights=batches.weights,
             **self._options(),
         )
         return self._take(fit, one_alpha=self._one_alpha())

@@ -40,6 +40,8 @@ class RidgeCV(WithInference):
     store_cv_results : bool, default False
         Keep `cv_results_`; only for `cv=None`.
     alpha_per_target : bool, default False
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class RidgeCV(WithInference):
         gcv_mode: str | None = None,
         store_cv_results: bool = False,
         alpha_per_target: bool = False,
+        weights_are: str = "analytic",
     ) -> None:
         self.alphas = alphas
         self.fit_intercept = fit_intercept
@@ -79,6 +82,7 @@ class RidgeCV(WithInference):
         self.gcv_mode = gcv_mode
         self.store_cv_results = store_cv_results
         self.alpha_per_target = alpha_per_target
+        self.weights_are = weights_are
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit the model at the best of the alphas.
@@ -90,7 +94,7 @@ class RidgeCV(WithInference):
         y : array, shape (n,) or (n, T)
             Targets.
         sample_weight : array, shape (n,), optional
-            Integers are counts, real numbers are precisions.
+            Numbers ≥ 0; `weights_are` says what they are.
         groups : array, shape (n,), optional
             For splitters that need them.
         """

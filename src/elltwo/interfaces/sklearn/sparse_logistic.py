@@ -53,6 +53,8 @@ class SparseLogisticRegression(_LinearClassifier):
         model. If it is not reached, `fit_.status` says so.
     random_state : int or RandomState, optional
         With "kfold" (or `KFold` with an integer cv), rows are shuffled before they are dealt to folds.
+    weights_are : {"analytic", "frequency"}, default "analytic"
+        What `sample_weight` is, as in `Ridge`.
 
     Attributes
     ----------
@@ -102,6 +104,7 @@ class SparseLogisticRegression(_LinearClassifier):
         max_iter: int = 1000,
         tol: float = 1e-10,
         random_state: Any = None,
+        weights_are: str = "analytic",
     ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
@@ -113,6 +116,7 @@ class SparseLogisticRegression(_LinearClassifier):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
+        self.weights_are = weights_are
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
