@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from elltwo import comparing
 from elltwo.comparing import CONTESTANTS, compare, contestants, race, results, rows, text, verdict
-from elltwo.errors import InputError
+from elltwo.errors import InputError, Status
 from elltwo.folds import DealtFolds, TimeFolds
 from elltwo.interfaces.cli.main import cli
 from elltwo.losses import as_loss
@@ -211,6 +211,8 @@ def test_frequencies_are_repeated_rows(few):
         train, test = np.repeat(a, n[a]), np.repeat(b, n[b])
         errors.append(mean_squared_error(y[test], Ridge(1e-10).fit(X[train], y[train]).predict(X[test])))
     np.testing.assert_allclose(found["unpenalised"].fold_errors, errors, rtol=1e-8)
+    analytic = compare(table(X, y, n=n), "y", weights="n", folds=4)
+    assert (analytic.weights, analytic.notes) == ("analytic", (*found.notes, Status.WHOLE_WEIGHTS.value))
 
 
 def test_weighted_errors_by_hand(few):

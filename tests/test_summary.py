@@ -119,7 +119,11 @@ def test_what_does_not_exist_is_none_and_never_nan():
 @pytest.mark.parametrize(
     ("weights", "kind", "words"),
     [
-        (lambda n, rng: 1 + np.arange(n) % 4, "frequency", "column copies, frequency: 150 observations in 60"),
+        (
+            lambda n, rng: 1 + np.arange(n) % 4,
+            "frequency",
+            "column copies, frequency: 150 observations in",
+        ),
         (
             lambda n, rng: rng.uniform(0.5, 2, size=n),
             "analytic",
