@@ -335,7 +335,7 @@ class Changed(MemorySource):
 
     def __init__(self, change: Callable[[Block, int], Block | None], **attributes: Any) -> None:
         X = np.arange(18.0).reshape(9, 2)
-        super().__init__(X, X[:, 0], np.arange(1, 10), keys=np.arange(9) // 2)
+        super().__init__(X, X[:, 0], np.arange(1, 10), weights_are="frequency", keys=np.arange(9) // 2)
         self.change, self.passes = change, 0
         self.__dict__.update(attributes)
 
