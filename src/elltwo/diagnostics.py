@@ -296,5 +296,9 @@ def _sample(problem: Problem, rows: int) -> tuple[Array, Array, Array | None, fl
 
 
 def _rounding(values: Array) -> Array:
-    """Return half a unit in the last place of each value; integers were not rounded."""
-    return np.where(values == np.rint(values), 0.0, np.spacing(np.abs(values)) / 2)
+    """Return half a unit in the last place of each value; integers were not rounded.
+
+    From 2⁵² on float64 holds whole numbers only, so that being whole says nothing.
+    """
+    exact = (values == np.rint(values)) & (np.abs(values) < 2.0**52)
+    return np.where(exact, 0.0, np.spacing(np.abs(values)) / 2)

@@ -91,6 +91,11 @@ class Status(Enum):
         "observation. If a row stands for that many observations, use weights_are='frequency' (--weights-are "
         "frequency)."
     )
+    ROUNDED_INPUT = (
+        "X or y holds whole numbers beyond 2**53 (or long doubles), which float64 rounds: that takes digits "
+        "of the differences within a column, which the certificate counts. Leave the column out if it is an "
+        "identifier, or subtract a constant from it before it is converted."
+    )
     MOMENTS_ONLY = (
         "The optimality residual was measured on the accumulated moments, "
         "because the rows were not read again."

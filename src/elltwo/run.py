@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,8 @@ ALPHA_SCALES = ("sum", "mean")
 LIGHTEST = 1e-100
 #: Below this κ̂², scaling the columns would not tell anything new.
 WELL_CONDITIONED = 100.0
+#: Decimal digits of float64.
+MOST_DIGITS = 15.9
 #: Standard deviations from here on overflow when they are squared and summed; NaN and inf are no smaller.
 LARGEST = 1e150
 
@@ -336,6 +338,10 @@ class Run:
             outcome = self._refine(Optimum(problem, statistic, state, form, choice.alpha))
         coef, intercept = outcome.coef, outcome.intercept
         source = problem.source
+        most = getattr(source, "digits", np.inf)
+        if most < MOST_DIGITS:
+            certificate = replace(outcome.certificate, digits=min(most, outcome.certificate.digits))
+            outcome = replace(outcome, certificate=certificate, notes=(*outcome.notes, Status.ROUNDED_INPUT))
         target_means, target_scales = targets_as_given(problem, statistic)
         return Fit(
             coef=coef,

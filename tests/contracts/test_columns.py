@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy import sparse
 
+import elltwo
 from elltwo.data.memory import MemorySource, canonical_rows
 from elltwo.elasticnet import fit_elastic_net
 from elltwo.engine import fit_source
+from elltwo.errors import InputError, Status
 from elltwo.margins import Margins, mean_and_deviation
 from elltwo.moments import Moments
 from elltwo.results import Fit
@@ -67,10 +72,10 @@ def targets(loss: str, eta: Array, rng: np.random.Generator) -> Array:
 
 
 def fitted(X: Any, y: Array, loss: str, solver: str, weights: Any = None, **options: Any) -> Fit:
-    source = MemorySource(X, y, weights)
+    source, alpha = MemorySource(X, y, weights), options.pop("alpha", 1.0)
     if solver == "lasso":
-        return fit_elastic_net(source, 1.0, l1_ratio=0.7, loss=loss, **options)[0]
-    return fit_source(source, 1.0, loss=loss, solver=solver, **options)
+        return fit_elastic_net(source, alpha, l1_ratio=0.7, loss=loss, **options)[0]
+    return fit_source(source, alpha, loss=loss, solver=solver, **options)
 
 
 # --- Sparse matrices in any legal state ---
@@ -209,3 +214,68 @@ def test_the_spread_of_one_number_is_zero(value: float) -> None:
     whole = Moments.of(X, X, w)
     for found in (merged, moments, whole):
         assert found.x_scale[0] == found.y_scale[0] == 0
+
+
+# --- Numbers that float64 cannot hold ---
+
+IDS = 2**60 + np.arange(40)  # where float64 has steps of 256
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, sparse.csr_matrix], ids=["int64", "uint64", "sparse"])
+@pytest.mark.parametrize("loss", ["gaussian", "binomial"])
+def test_no_digits_are_claimed_of_neighbouring_identifiers(kind: Any, loss: str) -> None:
+    y = np.arange(40.0) if loss == "gaussian" else np.arange(40.0) % 3 > 1
+    X = kind(IDS[:, None])
+    fit = fitted(X, y, loss, "newton")
+    assert fit.certificate.digits < 1
+    assert {Status.ROUNDED_INPUT, Status.LOST_DIGITS} <= set(fit.status)
+
+
+def test_digits_that_rounding_of_integers_leaves() -> None:
+    """Nanoseconds of a day: a range of 8.64e13, rounded by 128 at most."""
+    rng = np.random.default_rng(0)
+    t = 1_700_000_000_000_000_000 + np.sort(rng.integers(0, 86_400 * 10**9, 50))
+    error = max(abs(int(x) - int(float(x))) for x in t)
+    fit = fitted(t[:, None], rng.normal(size=50) + (t - t[0]) * 1e-13, "gaussian", "orthogonal", alpha=0.0)
+    assert fit.certificate.digits <= math.log10(int(t.max() - t.min()) / error)
+    assert fit.certificate.digits > 6
+    assert Status.ROUNDED_INPUT in fit.status
+    exact = fitted(t[:, None] // 2**10, t % 97, "gaussian", "orthogonal")
+    assert Status.ROUNDED_INPUT not in exact.status
+
+
+TOO_LONG: dict[str, Callable[[Any], Any]] = {
+    "CSV": lambda path: pd.DataFrame({"id": IDS, "y": IDS % 7}).to_csv(path / "t.csv", index=False),
+    "Parquet": lambda path: pd.DataFrame({"id": IDS, "y": IDS % 7}).to_parquet(path / "t.parquet"),
+    "unsigned": lambda path: pd.DataFrame({"id": IDS.astype(np.uint64), "y": IDS % 7}),
+    "decimals": lambda path: {"id": [Decimal(int(i)) for i in IDS], "y": IDS % 7},
+    "target": lambda path: {"x": IDS % 7, "y": IDS},
+    "offset": lambda path: {"x": IDS % 7, "y": IDS % 5},
+}
+
+
+@pytest.mark.parametrize("form", TOO_LONG)
+def test_a_table_with_numbers_that_float64_cannot_hold_is_refused_by_name(form: str, tmp_path: Any) -> None:
+    table = TOO_LONG[form](tmp_path)
+    data = next(tmp_path.iterdir()) if table is None else table
+    column, options = ("y" if form == "target" else "id"), {}
+    if form == "offset":
+        data, column, options = data | {"o": IDS}, "o", {"offset": "o"}
+    with pytest.raises(InputError, match=f"Column '{column}' holds numbers that float64 cannot hold") as told:
+        elltwo.fit(data, "y", select=1.0, **options)
+    if form == "CSV":  # the remedy, as it is written
+        query = re.search(r'"(SELECT .*)"', str(told.value))[1]
+        fit = elltwo.fit(data, "y", sql=query, select=1.0)
+        assert fit.feature_scales[0] == pytest.approx(np.arange(40).std())
+
+
+@pytest.mark.parametrize("kind", ["frame", "objects", "decimals"])
+def test_an_estimator_refuses_them_where_scikit_learn_would_round_them(kind: str) -> None:
+    forms = {
+        "frame": pd.DataFrame({"x": np.arange(40) / 7, "id": IDS}),
+        "objects": IDS.astype(object)[:, None],
+        "decimals": np.array([[Decimal(int(i))] for i in IDS]),
+    }
+    column = "id" if kind == "frame" else "x0"
+    with pytest.raises(InputError, match=f"Column '{column}' holds numbers that float64 cannot hold"):
+        elltwo.Ridge(1.0).fit(forms[kind], np.arange(40.0))

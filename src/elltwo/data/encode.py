@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from elltwo.data.checks import all_finite, good_weights, refused, refused_weights
 from elltwo.data.columns import Kind, example, is_plain, kind_of, numbers, text_codes
+from elltwo.data.exact import refuse_inexact
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table
 from elltwo.errors import InputError, ModelFileError, did_you_mean, name_some
@@ -187,6 +188,7 @@ def _refused_empty(table: Table, features: Sequence[str], empty: Sequence[str], 
 
 def number_writer(array: Any, name: str) -> Writer:
     """Return what writes rows of an Arrow array as numbers, without a copy in between where possible."""
+    refuse_inexact(array, name)
     if is_plain(array):
         values = np.from_dlpack(array)  # to_numpy would import pandas
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from elltwo.data.base import Block, BlockwiseSource
+from elltwo.data.exact import digits_left, is_wide
 from elltwo.data.weights import as_counts, check_weights, look_like_counts
 from elltwo.errors import InputError
 
@@ -82,6 +84,10 @@ class MemorySource(BlockwiseSource):
         target = np.asarray(y)
         if target.dtype.kind not in "fiub":
             raise InputError(f"y has dtype {target.dtype}; convert it to real numbers first.")
+        #: Digits of the differences within a column of X or y that float64 keeps, see `elltwo.data.exact`.
+        self.digits = digits_left(_columns_of(self.X)) if is_wide(self.X) else np.inf
+        if is_wide(target):
+            self.digits = min(self.digits, digits_left(target.reshape(len(target), -1).T))
         target = target.astype(np.float64, copy=False)
         self.y = target[:, None] if target.ndim == 1 else target
         if self.y.ndim != 2 or len(self.y) != n:
@@ -129,6 +135,14 @@ class MemorySource(BlockwiseSource):
     def keys(self) -> Array | None:
         """Return the group or time values given at construction."""
         return self._keys
+
+
+def _columns_of(X: Any) -> Iterator[Array]:
+    """Iterate over the columns of X, or over the stored values of those of a sparse matrix."""
+    if not sparse.issparse(X):
+        return iter(X.T)
+    by_columns = X.tocsc()
+    return (by_columns.data[a:b] for a, b in pairwise(by_columns.indptr))
 
 
 def canonical_rows(X: Any) -> Any:

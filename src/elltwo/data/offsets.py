@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elltwo.data.aside import Aside
 from elltwo.data.columns import numbers
 from elltwo.data.encode import Encoder, Unseen, Writer, number_writer
+from elltwo.data.exact import refuse_inexact
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table
 from elltwo.errors import InputError, ModelFileError
@@ -81,6 +82,7 @@ class Offsets:
                 continue
             first, count, done = None, 0, 0
             for batch in table.batches([name]):
+                refuse_inexact(batch.column(0), name)
                 values = numbers(batch.column(0), name).astype(np.float64)
                 bad = np.isinf(values) | (positive & (values <= 0)) | (missing_too & np.isnan(values))
                 if bad.any() and first is None:

@@ -191,7 +191,7 @@ def _object_table(data: Any) -> Table:
         return relation_table(data)
     try:
         return ArrowTable(f"the {kind}", _arrow(data, kind))
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         cause = " ".join(str(part) for part in error.args)

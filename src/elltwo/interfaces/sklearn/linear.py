@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from elltwo.conventions import Form
+from elltwo.data.exact import refuse_inexact_columns
 from elltwo.data.memory import MemorySource
 from elltwo.data.tensors import as_array, away
 from elltwo.engine import fit_source, make_problem
@@ -89,6 +90,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
     def _numbers(self, X: Any, *y: Any, **options: Any) -> list[Any]:
         """Return [X] or [X, y] as scikit-learn validates them; columns that hold no numbers are named."""
         table, y = _whole_table(self._here(X)), tuple(as_array(values) for values in y)
+        if y:
+            _refuse_lost_digits(table)
         try:
             checked = validate_data(
                 self, table, *y, accept_sparse=SPARSE, dtype="numeric", ensure_all_finite=False, **options
@@ -299,6 +302,21 @@ def _columns_without_numbers(X: Any) -> list[str]:
     if not isinstance(frame, nw.DataFrame):
         return []
     return [name for name, kind in frame.schema.items() if not (kind.is_numeric() or kind == nw.Boolean)]
+
+
+def _refuse_lost_digits(X: Any) -> None:
+    """Raise InputError if a column's own type has digits that scikit-learn's common dtype would lose."""
+    if isinstance(X, np.ndarray):
+        if X.dtype.kind == "O" and X.ndim == 2:
+            refuse_inexact_columns(X.T, (f"x{j}" for j in range(X.shape[1])))
+        return
+    import narwhals as nw
+
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    if isinstance(frame, nw.DataFrame):
+        wide = (nw.Int64, nw.UInt64, nw.Int128, nw.UInt128, nw.Decimal, nw.Object)
+        names = [name for name, kind in frame.schema.items() if kind in wide]
+        refuse_inexact_columns((frame[name].drop_nulls().to_numpy() for name in names), names)
 
 
 def target_names(y: Any) -> tuple[str, ...] | None:
