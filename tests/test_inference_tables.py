@@ -115,7 +115,7 @@ def test_the_bayesian_standard_errors_of_standardised_ridge_are_those_of_its_pos
     inverse = np.linalg.inv(Z.T @ Z + 30 * np.eye(3))
     theta = inverse @ Z.T @ (y - y.mean())
     F = inverse @ Z.T @ Z
-    left = N - 1 - 2 * np.trace(F) + np.trace(F @ F)
+    left = N - 1 - np.trace(F)
     phi = ((y - y.mean() - Z @ theta) ** 2).sum() / left
     se = np.sqrt(phi * inverse.diagonal()) / scaler.scale_
     assert fitted.inference.standard_errors().coef[:, 0] == pytest.approx(se, rel=1e-9)
@@ -123,6 +123,11 @@ def test_the_bayesian_standard_errors_of_standardised_ridge_are_those_of_its_pos
     row = {r["feature"]: r for r in fitted.to_dict()["targets"][0]["coefficients"]}["b"]
     assert [row["low"], row["high"]] == pytest.approx([row["coef"] - half[1], row["coef"] + half[1]])
     assert "p_value" not in row
+    facts = fitted.to_dict()  # one residual scale in one summary, with inference and without
+    assert facts["targets"][0]["residual_df"] == pytest.approx(left, rel=1e-9)
+    assert facts["targets"][0]["residual_standard_error"] == pytest.approx(phi**0.5, rel=1e-9)
+    assert facts["inference"]["residual_df"] == pytest.approx([left], rel=1e-9)
+    assert facts["inference"]["dispersion"] == pytest.approx([phi], rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", inference.KINDS)

@@ -1055,3 +1055,45 @@ def test_predicting_before_fitting_is_scikit_learns_error() -> None:
     for model in (Ridge(), RidgeCV()):
         with pytest.raises(NotFittedError):
             model.predict(GX)
+
+
+@pytest.mark.parametrize("solver", ["auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs"])
+def test_the_solvers_and_arguments_of_scikit_learns_ridge_give_its_model(solver: str) -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(60, 4))
+    y = X @ [1.0, -2.0, 0.5, 0.0] + 3 + rng.normal(size=60)
+    w = rng.uniform(0.5, 2.0, size=60)
+    kept = X.copy()
+    model = Ridge(2.0, copy_X=False, max_iter=2000, positive=False, solver=solver, random_state=0)
+    model.fit(X, y, w)
+    centred = X - np.average(X, axis=0, weights=w)
+    theta = np.linalg.solve(centred.T @ (w[:, None] * centred) + 2 * np.eye(4), centred.T @ (w * y))
+    np.testing.assert_allclose(model.coef_, theta, rtol=1e-7, atol=1e-8)
+    assert np.array_equal(X, kept)
+    assert Status.NOT_CONVERGED not in model.fit_.status
+
+
+@pytest.mark.parametrize("solver", ["gradient", "sgd", "sparse_cg"])
+def test_max_iter_limits_the_solvers_that_iterate(solver: str) -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(60, 4)) * [1.0, 30.0, 0.1, 1.0]
+    y = X @ [1.0, -2.0, 0.5, 0.0] + rng.normal(size=60)
+    short, long = (Ridge(0.1, solver=solver, max_iter=most).fit(X, y) for most in (1, 2000))
+    exact = np.linalg.solve((X - X.mean(0)).T @ (X - X.mean(0)) + 0.1 * np.eye(4), (X - X.mean(0)).T @ y)
+    np.testing.assert_allclose(long.coef_, exact, rtol=1e-6, atol=1e-7)
+    assert np.abs(short.coef_ - exact).max() > 10 * np.abs(long.coef_ - exact).max()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positive": True}, r"positive=True is not supported.*sklearn.linear_model.Ridge"),
+        ({"max_iter": 0}, "max_iter must be None or a whole number"),
+        ({"max_iter": 2.5}, "max_iter must be None or a whole number"),
+        ({"copy_X": "no"}, "copy_X must be True or False"),
+        ({"solver": "newton_cg"}, "solver 'newton_cg' is not known.*Did you mean 'newton-cg'"),
+    ],
+)
+def test_arguments_of_scikit_learns_ridge_that_cannot_be_used_are_refused(options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        Ridge(1.0, **options).fit(np.eye(3), np.arange(3.0))

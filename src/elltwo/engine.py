@@ -31,7 +31,7 @@ from elltwo.selection import (
     check_alphas,
     held_out_errors,
 )
-from elltwo.solvers.auto import choose
+from elltwo.solvers.auto import choose, limited
 from elltwo.solvers.spectral import SpectralSolver
 
 Array = npt.NDArray[Any]
@@ -50,6 +50,7 @@ def fit_source(
     solver: str = "auto",
     tol: float = 1e-10,
     loss: Any = "gaussian",
+    max_iter: int | None = None,
     watch: Watch | None = None,
 ) -> Fit:
     """Fit the L2-regularised linear model of a source.
@@ -78,6 +79,8 @@ def fit_source(
         Largest relative step of iterative refinement that may be left untaken.
     loss : str or Loss
         A family's name or a loss object.
+    max_iter : int, optional
+        Most rounds of an iterative solver for each alpha; by default its own limit.
     watch : callable, optional
         Called with the targets (m, T), the η (m, T) and the weights (m,) of held-out rows, part by part, at
         the chosen alpha, if the rule holds rows out ("loo", "kfold").
@@ -96,6 +99,7 @@ def fit_source(
     plan = None if rule is None else rule.plan(source)
     one_alpha = fixed is not None and len(np.unique(fixed)) == 1
     chosen, why = choose(problem, solver, one_alpha=one_alpha)
+    chosen = limited(chosen, max_iter)
     run = Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, solver, watch=watch)
     fit = run.fit(chosen, why)
     return replace(fit, status=(*fit.status, *weight_notes(source)))

@@ -69,7 +69,8 @@ class Certificate:
         Expected correct decimal digits of the worst coefficient (intercept included), given
         that numbers other than integers were rounded to float64 before we saw them. At most 15.9.
     refinements : int
-        Steps of iterative refinement that were taken.
+        Steps of iterative refinement that were taken, Newton steps, or passes over the rows of a first-order
+        method.
     gap : float or None
         With an L1 penalty, how much the objective may exceed its minimum at most, as a share of half the null
         deviance: the duality gap, the largest over targets. NaN for a loss without a known conjugate.

@@ -222,7 +222,7 @@ def dense(problem: Problem, theta: Any, b: Any, alpha: float) -> dict[str, Any]:
     M = (D.T * (w * g**2 if source.counts else w**2 * g**2)) @ D
     hat = H @ G
     n = w.sum() if source.counts else np.count_nonzero(w)
-    residual_df = n - 2 * np.trace(hat) + np.trace(hat @ hat)
+    residual_df = n - np.trace(hat)
     mu = loss.mean(eta)
     variance = {
         "gaussian": np.ones_like(mu),

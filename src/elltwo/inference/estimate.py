@@ -113,7 +113,7 @@ def infer(
     else:
         inverses = invert_targets(problem, gathered, form, alphas)
     per = theta.shape[1] // len(gathered)
-    residual_df = np.array([n - 2 * f.trace + f.trace_squared for f in inverses])
+    residual_df = np.array([n - f.trace for f in inverses])
     if dispersion is not None:
         phi = np.full(len(gathered), float(dispersion))
     elif estimated:

@@ -22,12 +22,11 @@ MOST_CONDITION = 1e-2 / ROUNDOFF
 
 @dataclass(frozen=True, eq=False)
 class Inverse:
-    """H⁻¹ and H⁻¹GH⁻¹ about the centre, with tr H⁻¹G and tr (H⁻¹G)²."""
+    """H⁻¹ and H⁻¹GH⁻¹ about the centre, with tr H⁻¹G."""
 
     inverse: Array
     model: Array
     trace: float
-    trace_squared: float
 
 
 def invert_targets(
@@ -66,7 +65,7 @@ def invert_joint(problem: Problem, rows: Rows, form: QuadraticForm, alpha: float
         L = np.vstack([np.eye(len(known)), rows.centre])
         common = L @ common @ L.T
     inverse = found.inverse + np.kron(np.full((K, K), 1.0 / K), common)
-    return Inverse(inverse, found.model, found.trace, found.trace_squared)
+    return Inverse(inverse, found.model, found.trace)
 
 
 def _penalty(problem: Problem, form: QuadraticForm) -> Array:
@@ -78,7 +77,7 @@ def _penalty(problem: Problem, form: QuadraticForm) -> Array:
 def _shrunk(E: Array, gram: Array, out: Array) -> Inverse:
     """Return H⁻¹ = EEᵀ and what follows from it; `out` is E in the coordinates of the result."""
     F = E.T @ gram @ E
-    return Inverse(out @ out.T, out @ F @ out.T, float(np.trace(F)), float(np.sum(F * F)))
+    return Inverse(out @ out.T, out @ F @ out.T, float(np.trace(F)))
 
 
 def _inverse_root(H: Array, problem: Problem, alpha: float) -> Array:

@@ -52,8 +52,9 @@ class Inference:
     df : array, shape (S,)
         Effective degrees of freedom tr(H⁻¹G), intercept not counted.
     residual_df : array, shape (S,)
-        n − 2·tr F + tr F² with F = H⁻¹G, intercept counted: for squared error the exact expectation of
-        RSS/σ² but for bias (Hastie and Tibshirani, 1990, "Generalized Additive Models", section 3.5). n is
+        n − tr F with F = H⁻¹G, intercept counted: for squared error the exact expectation of RSS/σ² under the
+        prior that the penalty stands for, and without a penalty (Wood, 2017, "Generalized Additive Models",
+        section 6.10). n is
         Σw where weights are counts, else the number of rows of positive weight; for K classes (K − 1)·n.
     dispersion : array, shape (S,)
         φ: 1 where the family has none, Pearson's statistic Σ wᵢ(yᵢ − μᵢ)²/V(μᵢ) over `residual_df` where it

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from elltwo.errors import InputError, did_you_mean
 from elltwo.problem import Problem
@@ -141,6 +143,8 @@ _ANY_LOSS = tuple(
 _ONLY = tuple(solver.name for solver in SOLVERS)
 #: Solvers that make no matrix from which the leverages of leave-one-out could be had.
 WITHOUT_LEVERAGES = tuple(solver.name for solver in (NewtonCGSolver(), GradientSolver(), SGDSolver()))
+#: What limits the rounds of a solver that iterates on squared error.
+ROUNDS = {GradientSolver: "max_passes", SGDSolver: "epochs", NewtonCGSolver: "max_steps"}
 #: What takes over when u·κ̂² says that squaring the data would cost too many digits.
 ORTHOGONAL = "the normal equations would lose digits (condition {condition:.1e})"
 
@@ -173,6 +177,16 @@ def choose(problem: Problem, requested: str, *, one_alpha: bool) -> tuple[Any, s
         solver, why = _named(requested, look), "asked for"
     _check_order(solver, look)
     return solver, why
+
+
+def limited(solver: Any, max_iter: int | None) -> Any:
+    """Return the solver with at most so many rounds for each alpha; one that does not iterate as it is."""
+    if max_iter is None:
+        return solver
+    if isinstance(max_iter, bool) or not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
+        raise InputError(f"max_iter must be None or a whole number of at least 1; got {max_iter!r}.")
+    field = ROUNDS.get(type(solver))
+    return solver if field is None else replace(solver, **{field: int(max_iter)})
 
 
 def leaves_one_out(problem: Problem) -> bool:

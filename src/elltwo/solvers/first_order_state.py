@@ -326,7 +326,7 @@ class DescentState:
             measured_on="rows",
             condition=float(np.sqrt(condition)),
             digits=float(np.clip(-np.log10(max(step, floor, 1e-300)), 0.0, 15.9)),
-            refinements=0,
+            refinements=max(int(r.trace.passes[-1]) for r in results),
         )
         reduced = (part[None] for part in self.problem.reduce(coef, b))
         reached = all(r.converged and r.profiled for r in results)

@@ -73,6 +73,7 @@ class ConjugateState:
     start: ConjugateState | None = None
     known: dict[float, _Point] = field(default_factory=dict)
     condition_limit: float = np.inf
+    max_steps: int = MOST_STEPS
 
     @property
     def loss(self) -> Loss:
@@ -124,7 +125,7 @@ class ConjugateState:
         point = self._point(theta, b, alpha)
         idle = steps = 0
         near: _Hessian | None = None
-        while point.relative > tol and steps < MOST_STEPS and idle < 2:
+        while point.relative > tol and steps < self.max_steps and idle < 2:
             steps += 1
             curvature = _Hessian.at(self, point, alpha, near)
             near = curvature if point.relative < SETTLED else None
@@ -380,6 +381,7 @@ class _Hessian:
 class NewtonCGSolver:
     """Newton's method with conjugate gradients, for sparse rows with many features and for many classes."""
 
+    max_steps: int = MOST_STEPS
     name: str = "newton-cg"
 
     def gather(
@@ -394,7 +396,7 @@ class NewtonCGSolver:
     def state(self, rows: SparseRows | DenseRows, form: QuadraticForm, centre: bool) -> ConjugateState:
         """Return a state whose models are solved when they are asked for."""
         refuse_absent(rows)
-        return ConjugateState(rows, form, centre)
+        return ConjugateState(rows, form, centre, max_steps=self.max_steps)
 
     def states(
         self,
@@ -406,4 +408,7 @@ class NewtonCGSolver:
         """Return states of training sets, beginning at the solutions of all rows."""
         for rows in sets:
             refuse_absent(rows)
-        return [ConjugateState(rows, form, centre, start) for rows, form in zip(sets, forms, strict=True)]
+        return [
+            ConjugateState(rows, form, centre, start, max_steps=self.max_steps)
+            for rows, form in zip(sets, forms, strict=True)
+        ]

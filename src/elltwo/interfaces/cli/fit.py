@@ -146,11 +146,12 @@ def fit(
     """Fit an L2-regularised linear model to the table DATA and print its summary.
 
     DATA is a CSV, Parquet or JSON-lines file, a quoted pattern of such files, a table of a DuckDB or
-    SQLite file ('shop.duckdb::orders'), or a query. Files are streamed, not loaded. Text columns become
-    one feature for each value. Every column is a feature unless --features or --drop says otherwise.
+    SQLite file ('shop.duckdb::orders'), or a query. For ridge, large files are read block by block. Text
+    columns become one feature for each value. Every column is a feature unless --features or --drop
+    says otherwise.
 
     The target holds numbers, or with --family binomial or multinomial labels of classes: text, booleans,
-    whole numbers or dates. --family auto looks which it is.
+    whole numbers or dates. --family auto infers the family from the column.
     """
     table, sql = one_table(data, sql)
     _check_choice(options)

@@ -24,7 +24,7 @@ _OPTIONS = (
     ),
     click.option(
         "--gamma",
-        metavar="WIDTH",
+        metavar="GAMMA",
         help="rbf, laplacian, polynomial: a number, several to choose from (0.1,1,10), tune, median, scale. "
         "[default: tune, median with --alpha; polynomial: 1 / features]",
     ),

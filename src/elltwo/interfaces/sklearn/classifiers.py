@@ -270,13 +270,13 @@ class LogisticRegression(_LinearClassifier):
         frequencies as `sample_weight` are refused beside it.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of the mean loss, so that α = λ·Σw; `alpha_` is on the sum scale.
-    solver : {"auto"}, default "auto"
-        Newton's method on weighted moments.
+    solver : {"auto", "newton", "newton-dual", "newton-cg", "gradient", "sgd"}, default "auto"
+        "auto" takes one of the three Newton's methods; the last three have no leave-one-out.
     tol : float, default 1e-10
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
         With `alpha="kfold"` (or `KFold` with an integer cv), rows are shuffled before they are dealt to
-        folds. Nothing else is random.
+        folds. Nothing else depends on it: other random numbers have fixed seeds.
     weights_are : {"analytic", "frequency"}, default "analytic"
         What `sample_weight` is, as in `Ridge`.
 
@@ -452,8 +452,8 @@ class LinearSVC(_LinearClassifier):
         With more than two classes, choose an alpha for each class against the rest.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of the mean loss, so that α = λ·Σw; `alpha_` is on the sum scale.
-    solver : {"auto"}, default "auto"
-        Newton's method on weighted moments.
+    solver : {"auto", "newton", "newton-dual", "newton-cg", "gradient", "sgd"}, default "auto"
+        "auto" takes one of the three Newton's methods; the last three have no leave-one-out.
     tol : float, default 1e-10
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
@@ -545,7 +545,8 @@ class RidgeClassifier(_LinearClassifier):
         With more than two classes, choose an alpha for each class against the rest.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of MSE + λ‖θ‖², so that α = λ·Σw; `alpha_` is on the sum scale.
-    solver : {"auto", "spectral", "cholesky", "orthogonal", "dual"}, default "auto"
+    solver : str, default "auto"
+        "spectral", "cholesky", "orthogonal", "dual", or one of those of `LogisticRegression`, with our names.
     tol : float, default 1e-10
         Largest relative error that iterative refinement leaves.
     random_state : int or RandomState, optional

@@ -13,7 +13,7 @@ from elltwo.elasticnet import fit_elastic_net
 from elltwo.engine import fit_source
 from elltwo.errors import InputError
 from elltwo.interfaces.sklearn.family import FamilyEstimator, known_part
-from elltwo.interfaces.sklearn.linear import check_range
+from elltwo.interfaces.sklearn.linear import check_range, refuse_positive
 from elltwo.results import Fit
 
 Array = npt.NDArray[Any]
@@ -185,6 +185,7 @@ class ElasticNet(FamilyEstimator):
             A ValueError that names the column or argument, the cause and the remedy.
         """
         check_l1(self)
+        refuse_positive(self)
         loss = self._loss()
         source = self._source(X, y, sample_weight, groups, offset=known_part(loss, offset, exposure))
         check_range(source, loss)
@@ -268,15 +269,10 @@ class Lasso(ElasticNet):
 
 def check_l1(estimator: Any) -> None:
     """Raise InputError unless the options of an estimator with an L1 penalty can be used."""
-    ratio, positive = estimator._ratio(), getattr(estimator, "positive", False)
+    ratio = estimator._ratio()
     number = isinstance(ratio, (int, float, np.number)) and not isinstance(ratio, (bool, np.bool_))
     if not number or not 0 <= ratio <= 1:
         raise InputError(f"l1_ratio must be a number from 0 (ridge) to 1 (lasso); got {ratio!r}.")
-    if positive is not False:
-        raise InputError(
-            "positive=True is not supported: coefficients of either sign are fitted. Use "
-            "sklearn.linear_model.ElasticNet(positive=True) for non-negative ones."
-        )
     if not isinstance(estimator.max_iter, (int, np.integer)) or estimator.max_iter < 1:
         raise InputError(f"max_iter must be a whole number of at least 1; got {estimator.max_iter!r}.")
     penalty = estimator.penalty

@@ -53,7 +53,9 @@ class GLM(FamilyEstimator):
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of the mean deviance, so that α = λ·Σw; `alpha_` is on the sum scale.
     solver : str, default "auto"
-        "auto" uses Newton's method on weighted moments; for the Gaussian, the solvers of `Ridge`.
+        "auto", "newton", "newton-dual", "newton-cg", "gradient" or "sgd", of which the last three have no
+        leave-one-out; for the Gaussian "spectral", "cholesky", "orthogonal" and "dual" too. "auto" takes one
+        of Newton's methods; for the Gaussian, what it takes for `Ridge`.
     tol : float, default 1e-10
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional
@@ -227,8 +229,8 @@ class LinearSVR(LinearEstimator):
         Choose an alpha for each target rather than one for all.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of the mean loss, so that α = λ·Σw; `alpha_` is on the sum scale.
-    solver : {"auto"}, default "auto"
-        Newton's method on weighted moments.
+    solver : {"auto", "newton", "newton-dual", "newton-cg", "gradient", "sgd"}, default "auto"
+        "auto" takes one of the three Newton's methods; the last three have no leave-one-out.
     tol : float, default 1e-10
         Largest gradient that may be left at the optimum, relative to that of the model without features.
     random_state : int or RandomState, optional

@@ -58,7 +58,7 @@ class KernelRidge(KernelModel, LinearEstimator):
         Of "nystrom"; 5·√n, at least 100 and at most 2,000, if None.
     centers : {"uniform", "leverage"}, default "uniform"
         How "nystrom" draws them: every row alike, or in proportion to approximate ridge leverage scores,
-        which finds rows of rare kinds at the cost of two more passes.
+        which finds rows of rare kinds at the cost of three more passes.
     tol : float, optional
         Relative residual at which conjugate gradients stop: 2e-15 for "cg", 1e-10 for "nystrom".
     random_state : int or RandomState, optional

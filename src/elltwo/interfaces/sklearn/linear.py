@@ -158,6 +158,10 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
         """Return the options that all fits share; an estimator without one of them has its default."""
         return {name: getattr(self, name) for name in OPTIONS if hasattr(self, name)}
 
+    def _solver(self) -> str:
+        """Return the name of our solver."""
+        return self.solver
+
     def _one_alpha(self) -> bool:
         alpha = self._alpha()
         return not getattr(self, "alpha_per_target", False) and (chooses(alpha) or np.ndim(alpha) == 0)
@@ -165,7 +169,8 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
     def _solve(self, source: MemorySource, rule: Any, loss: Any) -> Fit:
         """Return the fit."""
         check_range(source, loss)
-        fit = fit_source(source, rule, loss=loss, solver=self.solver, **self._options())
+        limit = getattr(self, "max_iter", None)
+        fit = fit_source(source, rule, loss=loss, solver=self._solver(), max_iter=limit, **self._options())
         if isinstance(self.alpha, str) and self.alpha == "loo" and fit.rule == "kfold":
             fit = replace(fit, status=(Status.LOO_UNAVAILABLE, *fit.status))
         return fit
@@ -277,6 +282,15 @@ def check_flags(estimator: Any) -> None:
         value = getattr(estimator, name, False)
         if not isinstance(value, (bool, np.bool_)):
             raise InputError(f"{name} must be True or False; got {value!r}.")
+
+
+def refuse_positive(estimator: Any) -> None:
+    """Raise InputError for `positive=True`, which scikit-learn's estimator of the same name can do."""
+    if estimator.positive is not False:
+        raise InputError(
+            "positive=True is not supported: coefficients of either sign are fitted. Use "
+            f"sklearn.linear_model.{type(estimator).__name__}(positive=True) for non-negative ones."
+        )
 
 
 def check_range(source: MemorySource, loss: Any) -> None:

@@ -12,10 +12,20 @@ from elltwo.data.tensors import TensorSource, away, times
 from elltwo.data.weights import meaning
 from elltwo.engine import fit_moments
 from elltwo.errors import InputError
-from elltwo.interfaces.sklearn.linear import WithInference, check_flags, chooses
+from elltwo.interfaces.sklearn.linear import WithInference, check_flags, chooses, refuse_positive
 from elltwo.losses import Gaussian
 from elltwo.moments import Moments, gather
 from elltwo.selection import KFold
+
+#: scikit-learn's solvers of ridge regression that ours have other names for.
+SOLVER_NAMES = {
+    "svd": "orthogonal",
+    "sparse_cg": "newton-cg",
+    "lsqr": "newton-cg",
+    "lbfgs": "gradient",
+    "sag": "sgd",
+    "saga": "sgd",
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,8 @@ class Ridge(WithInference):
     """Linear regression with an L2 penalty, its weight chosen from the data.
 
     Minimises Σ wᵢ(yᵢ − b − xᵢᵀθ)² + α(θ − θ₀)ᵀP(θ − θ₀), the objective of scikit-learn's `Ridge` when
-    P = I and θ₀ = 0. The intercept b is never penalised.
+    P = I and θ₀ = 0. The intercept b is never penalised. The arguments of scikit-learn's `Ridge` are taken,
+    with other defaults of `alpha` and `tol`; `positive=True` is refused.
 
     Parameters
     ----------
@@ -70,12 +81,24 @@ class Ridge(WithInference):
         Choose an alpha for each target rather than one for all.
     alpha_scale : {"sum", "mean"}, default "sum"
         "mean" reads α as the λ of MSE + λ‖θ‖², so that α = λ·Σw; `alpha_` is on the sum scale.
-    solver : {"auto", "spectral", "cholesky", "orthogonal", "dual"}, default "auto"
+    copy_X : bool, default True
+        As in scikit-learn. X is never written to, so that False changes nothing.
+    max_iter : int, optional
+        Most passes of "gradient", epochs of "sgd" or Newton steps of "newton-cg", for each alpha; None is the
+        solver's own limit. The others do not iterate. `fit_.status` says when a limit was reached.
+    solver : str, default "auto"
+        "spectral", "cholesky", "orthogonal" or "dual", which factorise; "newton-cg" (conjugate gradients),
+        "gradient" (L-BFGS) or "sgd", which have no leave-one-out. scikit-learn's "svd" stands for
+        "orthogonal", "sparse_cg" and "lsqr" for "newton-cg", "lbfgs" for "gradient", "sag" and "saga" for
+        "sgd"; "newton" and "newton-dual" are for other losses, but solve this one too.
     tol : float, default 1e-10
-        Largest relative error that iterative refinement leaves.
+        Largest relative error that iterative refinement leaves, or relative gradient of an iterative solver.
+    positive : bool, default False
+        Not supported: True is refused.
     random_state : int or RandomState, optional
         With `alpha="kfold"` (or `KFold` with an integer cv), rows are dealt to folds at random with this
-        seed instead of in consecutive parts. Nothing else is random.
+        seed instead of in consecutive parts. Nothing else depends on it: where random numbers are used
+        ("sgd", estimates of df and of the certificate), their seeds are fixed.
     weights_are : {"analytic", "frequency"}, default "analytic"
         What `sample_weight` is. "analytic": a row of weight w is one observation of w times the precision
         (1/variance), and leave-one-out leaves it out whole. "frequency": a row of weight w stands for w equal
@@ -89,6 +112,9 @@ class Ridge(WithInference):
         On the sum scale.
     path_ : Path
         `alphas`, `coef`, `df` and `score` for every alpha tried.
+    n_iter_ : int
+        Passes, epochs or Newton steps at `alpha_` of a solver that iterates; of the others the steps of
+        iterative refinement. At least 1.
     fit_ : Fit
         `summary()`, `certificate`, `status`, `solver`, `df`, `save(path)`.
     n_features_in_, feature_names_in_
@@ -121,8 +147,11 @@ class Ridge(WithInference):
         prior: Any = None,
         alpha_per_target: bool = False,
         alpha_scale: str = "sum",
+        copy_X: bool = True,
+        max_iter: int | None = None,
         solver: str = "auto",
         tol: float = 1e-10,
+        positive: bool = False,
         random_state: Any = None,
         weights_are: str = "analytic",
     ) -> None:
@@ -133,8 +162,11 @@ class Ridge(WithInference):
         self.prior = prior
         self.alpha_per_target = alpha_per_target
         self.alpha_scale = alpha_scale
+        self.copy_X = copy_X
+        self.max_iter = max_iter
         self.solver = solver
         self.tol = tol
+        self.positive = positive
         self.random_state = random_state
         self.weights_are = weights_are
 
@@ -158,10 +190,19 @@ class Ridge(WithInference):
         InputError
             A ValueError that names the column or argument, the cause and the remedy.
         """
+        refuse_positive(self)
         source = self._source(X, y, sample_weight, groups)
         self._forget()
         loss = Gaussian()
         return self._take(self._solve(source, self._rule(source, loss), loss), one_alpha=self._one_alpha())
+
+    @property
+    def n_iter_(self) -> int:
+        """Passes or steps at the alpha that was chosen, at least 1."""
+        return max(1, self.fit_.certificate.refinements)
+
+    def _solver(self) -> str:
+        return SOLVER_NAMES.get(self.solver, self.solver) if isinstance(self.solver, str) else self.solver
 
     def _source(
         self,
@@ -245,6 +286,7 @@ class Ridge(WithInference):
 
     def _add(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Merge a batch into a copy of the moments and fit."""
+        refuse_positive(self)
         if self.solver not in ("auto", "spectral"):
             raise InputError(
                 f"partial_fit keeps only moments, which 'spectral' solves; solver={self.solver!r} needs rows."
