@@ -158,7 +158,7 @@ class LinearModel(BaseEstimator):  # type: ignore[misc]
         """Return the options that all fits share; an estimator without one of them has its default."""
         return {name: getattr(self, name) for name in OPTIONS if hasattr(self, name)}
 
-    def _solver(self) -> str:
+    def _solver(self) -> Any:
         """Return the name of our solver."""
         return self.solver
 

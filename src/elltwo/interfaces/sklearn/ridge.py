@@ -201,7 +201,7 @@ class Ridge(WithInference):
         """Passes or steps at the alpha that was chosen, at least 1."""
         return max(1, self.fit_.certificate.refinements)
 
-    def _solver(self) -> str:
+    def _solver(self) -> Any:
         return SOLVER_NAMES.get(self.solver, self.solver) if isinstance(self.solver, str) else self.solver
 
     def _source(
