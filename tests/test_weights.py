@@ -92,6 +92,8 @@ def test_frequencies_are_repeated_rows_for_every_model_and_rule(name: str) -> No
         assert one.alpha_ == many.alpha_
         if one.path_.score is not None:
             np.testing.assert_allclose(one.path_.score, many.path_.score, rtol=1e-6)
+        if isinstance(rule, LOO):
+            np.testing.assert_allclose(one.path_.score_se, many.path_.score_se, rtol=1e-6)
         np.testing.assert_allclose(one.fit_.df, many.fit_.df, rtol=1e-7)
         np.testing.assert_allclose(one.fit_.n_observations, len(TIMES), rtol=1e-12)
         both = [m.decision_function(X) if hasattr(m, "classes_") else m.predict(X) for m in (one, many)]

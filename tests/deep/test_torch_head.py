@@ -489,6 +489,12 @@ BAD = [
     ([(X, Y), (X, Y[:5])], {}, r"batch 1 has features of shape \(400, 16\) for 5 target"),
     ([(X, Y), (X, Y, Y[:, 0])], {}, "batch 1 has weights, but the first has none"),
     ([(X, Y, Y[:, 0])], {}, "the weight of row"),
+    (
+        [(X, Y, torch.ones(400)), (X, Y, torch.full((400,), 0.5))],
+        {"weights_are": "frequency"},
+        r"needs whole numbers.*row 0 of batch 1 has weight 0\.5",
+    ),
+    ([(X, Y)], {"weights_are": "counts"}, "weights_are must be 'analytic'"),
     ([(X, Y, Y)], {}, r"batch 0 has weights of shape \(400, 3\)"),
     ([(X, Y)], {"head": torch.nn.Conv1d(1, 1, 1)}, "head is a Conv1d"),
     ([(X, Y)], {"head": torch.nn.LazyLinear(3)}, "head is lazy"),
@@ -585,10 +591,10 @@ def test_ridge_takes_tensors(kind, rule, where, monkeypatch):
     w = torch.rand(400, generator=torch.Generator().manual_seed(0))
     if where == "device":  # the code for a GPU, on tensors of the CPU
         monkeypatch.setattr(tensors, "HOST", ())
-    for weights in (None, w, (3 * w).long()):
+    for weights, are in ((None, "analytic"), (w, "analytic"), ((3 * w).long(), "frequency")):
         given = None if weights is None else weights.numpy()
-        want = Ridge(rule, random_state=0).fit(array, y.numpy(), sample_weight=given)
-        got = Ridge(rule, random_state=0).fit(tensor, y, sample_weight=weights)
+        want = Ridge(rule, random_state=0, weights_are=are).fit(array, y.numpy(), sample_weight=given)
+        got = Ridge(rule, random_state=0, weights_are=are).fit(tensor, y, sample_weight=weights)
         np.testing.assert_allclose(got.coef_, want.coef_, rtol=0, atol=1e-8 * np.abs(want.coef_).max())
         np.testing.assert_allclose(got.predict(tensor), want.predict(array), atol=1e-7)
         assert got.n_features_in_ == 10
@@ -659,14 +665,14 @@ def test_batches_of_tensors_by_partial_fit(monkeypatch):
     np.testing.assert_allclose(got.coef_, want.coef_, rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [float, int])
+@pytest.mark.parametrize("kind", ["analytic", "frequency"])
 def test_folds_of_weight_zero_count_for_nothing(kind):
-    weights = np.ones(400, dtype=kind)
+    weights = np.ones(400)
     weights[100:180] = 0
     split = [(np.r_[0:100, 180:300], np.r_[100:180]), (np.r_[0:180], np.r_[180:400])]
     for cv in (KFold(5), KFold(split)):
-        want = Ridge(cv).fit(X.numpy(), Y.numpy(), sample_weight=weights)
-        got = fit_source(TensorSource(X, Y, weights), cv)
+        want = Ridge(cv, weights_are=kind).fit(X.numpy(), Y.numpy(), sample_weight=weights)
+        got = fit_source(TensorSource(X, Y, weights, weights_are=kind), cv)
         np.testing.assert_allclose(got.coef.T, want.coef_, rtol=1e-9)
 
 
