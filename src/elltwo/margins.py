@@ -102,7 +102,7 @@ class Margins:
     rows : int
         Rows of positive weight.
     observations : float
-        Σw if the weights are counts, otherwise `rows`.
+        Σw if the weights are frequencies, otherwise `rows`.
     weight : float
         W = Σ wᵢ.
     x_mean, y_mean : arrays, shapes (p,) and (T,)

@@ -44,7 +44,7 @@ def measure(fit: Fit, source: Source, target: ClassTarget, class_rows: Array) ->
     -------
     dict
         ``class_rows``; then either ``not_computed``, the reason, or ``accuracy`` and ``confusion`` (one list
-        for each true class, over the predicted ones; rows, or observations if the weights are counts; None
+        for each true class, over the predicted ones; rows, or observations if weights are frequencies; None
         for more than 50 classes). For probabilities ``log_loss`` = −Σ w·log p_y/Σw and ``brier`` =
         Σ w·Σₖ(pₖ − yₖ)²/Σw (of two classes, over the event alone). Of two classes ``auc``.
     """
@@ -91,7 +91,7 @@ class HeldOutQuality:
     target : ClassTarget
         How the targets code the classes.
     counts : bool
-        Whether the weights are counts.
+        Whether the weights are frequencies.
     """
 
     target: ClassTarget

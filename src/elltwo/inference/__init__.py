@@ -5,7 +5,7 @@ column, P̃ = P with a zero row and column for the intercept, and φ the dispers
 
     G = Σ wᵢ·hᵢ·x̃ᵢx̃ᵢᵀ         the information of the rows, hᵢ = ℓ''(yᵢ, ηᵢ)
     H = G + αP̃                 the Hessian of the objective
-    M = Σ wᵢ²·ℓ'ᵢ²·x̃ᵢx̃ᵢᵀ       the spread of the scores (Σ wᵢ·ℓ'ᵢ²·x̃ᵢx̃ᵢᵀ where weights are counts)
+    M = Σ wᵢ²·ℓ'ᵢ²·x̃ᵢx̃ᵢᵀ       the spread of the scores (Σ wᵢ·ℓ'ᵢ²·x̃ᵢx̃ᵢᵀ where weights are frequencies)
 
     "bayes"      φ·H⁻¹           covariance of the posterior, under the prior θ ~ N(θ₀, φ(αP)⁻¹)
     "model"      φ·H⁻¹GH⁻¹       covariance of the estimate over samples of y, if the model holds

@@ -55,7 +55,7 @@ class Inference:
         n − tr F with F = H⁻¹G, intercept counted: for squared error the exact expectation of RSS/σ² under the
         prior that the penalty stands for, and without a penalty (Wood, 2017, "Generalized Additive Models",
         section 6.10). n is
-        Σw where weights are counts, else the number of rows of positive weight; for K classes (K − 1)·n.
+        Σw where weights are frequencies, else the number of rows of positive weight; for K classes (K − 1)·n.
     dispersion : array, shape (S,)
         φ: 1 where the family has none, Pearson's statistic Σ wᵢ(yᵢ − μᵢ)²/V(μᵢ) over `residual_df` where it
         is estimated (McCullagh and Nelder, 1989, section 8.3.6), or as given.

@@ -34,7 +34,7 @@ UNDETERMINED = 1e-10
 
 
 class Weighted:
-    """How many rows with weights w stand for; `counts` says that integers count observations."""
+    """How many rows with weights w stand for; `counts` says that they are frequencies."""
 
     w: Array
     counts: bool
@@ -46,7 +46,7 @@ class Weighted:
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         return self.weight if self.counts else float(self.rows)
 
     @property
@@ -65,7 +65,7 @@ class Statistic(Protocol):
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         ...
 
     @property
@@ -113,7 +113,7 @@ class Influence:
     residual : array, shape (m, A, t)
         y − ŷ at each alpha, up to a factor per row and alpha that `keep` shares.
     keep : array, shape (m, A)
-        1 − h, with h the row's leverage (of one unit of weight if weights are counts), up to the same
+        1 − h, with h the row's leverage (of one unit of weight if weights are frequencies), up to the same
         factor. NaN below UNDETERMINED: the row alone determines a coefficient that nothing else holds.
     weights : array, shape (m,)
     """
@@ -325,7 +325,7 @@ def row_chunks(problem: Problem, width: int) -> Iterator[tuple[slice, Array, Arr
 
 
 def leave_out_weight(problem: Problem, weights: Array) -> Array:
-    """Return the weight that leaving a row out removes: one unit for counts, else all its weight."""
+    """Return the weight that leaving a row out removes: one unit for frequencies, else all its weight."""
     return np.minimum(weights, 1.0) if problem.source.counts else weights
 
 

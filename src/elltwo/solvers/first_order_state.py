@@ -57,7 +57,7 @@ class Gathered:
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         return self.weight if self.source.problem.source.counts else float(self.rows)
 
     @property

@@ -159,7 +159,7 @@ class KernelRows:
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         return self.weight if self.source.counts else float(self.rows)
 
     @property

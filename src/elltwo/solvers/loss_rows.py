@@ -70,7 +70,7 @@ class LossRows:
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         return self.weight if self.problem.source.counts else float(self.rows)
 
     @property

@@ -174,7 +174,7 @@ class RowSet:
 
     @property
     def observations(self) -> float:
-        """Σw for counts, else `rows`."""
+        """Σw for frequencies, else `rows`."""
         return self.margins.observations
 
     @property
