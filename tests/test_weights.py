@@ -339,6 +339,12 @@ def test_what_the_messages_advise_works() -> None:
     assert rows.fit_.weights == "analytic"
 
 
+def test_scores_take_weights_of_any_kind() -> None:
+    y = Y["counts"]
+    model = GLM("poisson", 1.0, weights_are="frequency").fit(X, y, W)
+    assert model.score(X, y, W / 2) == pytest.approx(model.score(X[TIMES], y[TIMES]), rel=1e-9)
+
+
 @pytest.mark.parametrize(("old", "new"), [("counts", "frequency"), ("precisions", "analytic")])
 def test_model_files_of_earlier_versions_keep_their_meaning(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "m.safetensors"

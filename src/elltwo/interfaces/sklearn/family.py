@@ -106,7 +106,8 @@ class FamilyEstimator(LinearEstimator):
         X, y = self._numbers(X, y, reset=False, multi_output=True, y_numeric=True)
         fit = self.fit_
         known = known_part(fit.loss, offset, exposure)
-        source = self._rows(X, y, sample_weight, None, fit.target_names, known)
+        # The share is the same whatever the weights are.
+        source = self._rows(X, y, sample_weight, None, fit.target_names, known, weights_are="analytic")
         if source.n_targets != fit.coef.shape[1]:
             raise InputError(f"y has {source.n_targets} target(s); the model has {fit.coef.shape[1]}.")
         check_range(source, fit.loss)
