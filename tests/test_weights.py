@@ -112,6 +112,10 @@ def test_frequencies_are_repeated_rows_for_ridge_cv_and_batches() -> None:
     whole = Ridge(BIC(ALPHAS)).fit(X[TIMES], y[TIMES])
     np.testing.assert_allclose(part.coef_, whole.coef_, rtol=1e-9)
     assert (part.alpha_, part.fit_.weights) == (whole.alpha_, "frequency")
+    assert Status.WHOLE_WEIGHTS not in part.fit_.status
+    analytic = Ridge(2.0).partial_fit(X[:20], y[:20], W[:20])
+    assert Status.WHOLE_WEIGHTS in analytic.fit_.status
+    assert Status.WHOLE_WEIGHTS not in analytic.partial_fit(X[20:], y[20:], W[20:] / 2).fit_.status
     with pytest.raises(InputError, match="is now 'analytic', but weights of earlier batches were 'freq"):
         part.set_params(weights_are="analytic").partial_fit(X, y, W)
 

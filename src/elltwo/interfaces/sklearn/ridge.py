@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from elltwo.data.tensors import TensorSource, away, times
 from elltwo.data.weights import meaning
 from elltwo.engine import fit_moments
-from elltwo.errors import InputError
+from elltwo.errors import InputError, Status
 from elltwo.interfaces.sklearn.linear import WithInference, check_flags, chooses, refuse_positive
 from elltwo.losses import Gaussian
 from elltwo.moments import Moments, gather
@@ -30,15 +30,19 @@ SOLVER_NAMES = {
 
 @dataclass(frozen=True)
 class _Batches:
-    """What `partial_fit` remembers: names of targets, what weights were, moments by fold, batches so far."""
+    """What `partial_fit` remembers: names of targets, moments by fold, the number of batches; of weights what
+    they were, and whether those of all batches looked like frequencies.
+    """
 
     target_names: tuple[str, ...]
     weights: str = "none"
+    whole_weights: bool = True
     atoms: tuple[Moments, ...] = ()
     count: int = 0
 
-    def add(self, moments: Moments, weights: str, folds: int) -> Self:
+    def add(self, moments: Moments, source: Any, folds: int) -> Self:
         """Return the memory with one batch more, in fold `count` mod `folds`."""
+        weights = meaning(source)
         if "none" not in (weights, self.weights) and weights != self.weights:
             raise InputError(
                 f"weights_are is now {weights!r}, but weights of earlier batches were {self.weights!r}, and "
@@ -53,7 +57,8 @@ class _Batches:
         else:
             atoms.append(moments)
         kind = self.weights if weights == "none" else weights
-        return replace(self, weights=kind, atoms=tuple(atoms), count=self.count + 1)
+        whole = self.whole_weights and (source.whole_weights or not source.weighted)
+        return replace(self, weights=kind, whole_weights=whole, atoms=tuple(atoms), count=self.count + 1)
 
 
 class Ridge(WithInference):
@@ -298,7 +303,7 @@ class Ridge(WithInference):
             (moments,) = gather(source.blocks(), counts=source.counts)
         if not (np.isfinite(moments.x_scale).all() and np.isfinite(moments.y_scale).all()):
             raise source.why_not_finite()
-        batches = (before or _Batches(source.target_names)).add(moments, meaning(source), folds)
+        batches = (before or _Batches(source.target_names)).add(moments, source, folds)
         self._batches = batches
         if sum(atom.rows for atom in batches.atoms) < 2 and chooses(self.alpha):
             return self
@@ -310,6 +315,8 @@ class Ridge(WithInference):
             weights=batches.weights,
             **self._options(),
         )
+        if batches.weights == "analytic" and batches.whole_weights:
+            fit = replace(fit, status=(*fit.status, Status.WHOLE_WEIGHTS))
         return self._take(fit, one_alpha=self._one_alpha())
 
     def _folds_of_batches(self) -> int:
