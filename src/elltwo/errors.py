@@ -1,7 +1,8 @@
 """What can go wrong, said once: exceptions for bad input, and `Status` for what a result wants you to know.
 
 An exception means that no result exists. A `Status` travels with a result: it says what
-was noticed on the way, why it matters and what to do. Nothing is printed or warned.
+was noticed on the way, why it matters and what to do. Predictions are bare arrays, so what they met with is
+a warning.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class ModelFileError(ElltwoError, ValueError):
 
 class MissingPackageError(ElltwoError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
+
+
+class UnseenLevelWarning(UserWarning):
+    """New rows hold values of a text column that training did not see; they count as none of the known."""
 
 
 class Status(Enum):

@@ -14,6 +14,7 @@ from elltwo.data.classes import ClassTarget
 from elltwo.data.encode import Encoder, choose_features
 from elltwo.data.offsets import OffsetEncoder, Offsets, encoder_from_dict
 from elltwo.data.reading import ArrowTable
+from elltwo.data.readings import settle
 from elltwo.data.table import Table, TableSource, open_table
 from elltwo.data.weights import check_weights_are
 from elltwo.engine import fit_moments, fit_source
@@ -24,8 +25,10 @@ from elltwo.kernel_fitting import KernelFit
 from elltwo.kernel_fitting.tables import KernelChoice
 from elltwo.modelfile import read
 from elltwo.models import (
+    CLASSES,
     FAMILIES,
     MODELS,
+    USUAL,
     Found,
     Wanted,
     check_offsets,
@@ -59,6 +62,7 @@ def fit(
     *,
     features: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
+    parse: Sequence[str] | None = None,
     weights: str | None = None,
     weights_are: str = "analytic",
     family: str | None = None,
@@ -108,6 +112,9 @@ def fit(
         dates.
     features, drop : sequences of str, optional
         Columns to use (default: all that have no other role), and columns to leave out.
+    parse : sequence of str, optional
+        Columns of text to read as numbers or dates, such as "12.5%", "(1,200.50)" or "31.12.2024"; they are
+        refused where the way they are written leaves a doubt. The model reads new text in the same way.
     weights : str, optional
         Column of row weights, numbers ≥ 0.
     weights_are : {"analytic", "frequency"}
@@ -116,7 +123,8 @@ def fit(
         so that n = Σw and leave-one-out leaves out one of them; the weights are then whole numbers. The
         summary says which.
     family : str, optional
-        Distribution of the target: "gaussian" (the default), "binomial" (two labels, or proportions),
+        Distribution of the target: "gaussian" (the default for numbers), "binomial" (two labels, or
+        proportions; the default for two labels that are text or booleans),
         "multinomial" (labels), "poisson", "gamma", "tweedie", "negative-binomial", or "huber" for outliers.
         "auto" takes "binomial" for two labels (text, booleans, 0 and 1), "multinomial" for more than two
         texts, and else "gaussian"; the summary says what it took, and why.
@@ -243,12 +251,12 @@ def fit(
     }
     if isinstance(data, Source):
         _refuse_table_options(
-            target=target, features=features, drop=drop, weights=weights, sql=sql, offset=offset,
+            target=target, features=features, drop=drop, parse=parse, weights=weights, sql=sql, offset=offset,
             exposure=exposure, class_weight=class_weight, positive=positive,
         )  # fmt: skip
         if wanted.family == "auto":
             raise InputError("family='auto' looks at a column, and a Source holds numbers. Name the family.")
-        found = Found(wanted.family, "")
+        found = Found("gaussian" if wanted.family == USUAL else wanted.family, "")
         loss = loss_of(wanted, found, data.target_names)
         check_scoring(scoring, loss)
         check_likelihood(inference, loss)
@@ -262,8 +270,10 @@ def fit(
     table = open_table(data, sql=sql)
     key = group if group is not None else time
     columns = features_of(table, target, features, drop, weights, key, wanted.offsets)
+    table = with_texts_read(table, target, columns, wanted, parse, weights=weights, time=time)
     found = look(table, [target] if isinstance(target, str) else list(target), wanted)
     encoder = Encoder.fit(table, columns, missing=missing, weights=weights)
+    read = table
     loss = loss_of(wanted, found, [target] if isinstance(target, str) else target)
     check_offsets(wanted.offsets, loss, found)
     check_scoring(scoring, loss)
@@ -309,7 +319,12 @@ def fit(
         encoder = OffsetEncoder.of(encoder, wanted.offsets)
     fitted = replace(fitted.with_encoder(encoder, source.rows_dropped), weights_column=weights)
     fitted = _with_quality(
-        fitted, source, found.reason and f"{found.family}, because {found.reason}", classes, scoring
+        fitted,
+        source,
+        found.reason and f"{found.family}, because {found.reason}",
+        classes,
+        scoring,
+        read.notes,
     )
     if held_out is not None:
         quality = {**(fitted.quality or {}), "held_out": held_out.facts(fitted.rule)}
@@ -339,6 +354,28 @@ def features_of(
     if offsets.columns:
         dropped = list(dict.fromkeys([*(dropped or ()), *offsets.columns]))
     return choose_features(table, target=target, features=features, drop=dropped, weights=weights, key=key)
+
+
+def with_texts_read(
+    table: Table,
+    target: Any,
+    features: Sequence[str],
+    wanted: Wanted,
+    parse: Sequence[str] | None,
+    *,
+    weights: str | None,
+    time: str | None,
+) -> Table:
+    """Return the table with its text read as numbers or dates where it is that; see `settle`."""
+    parse = [parse] if isinstance(parse, str) else list(parse or ())
+    table.require(parse, "column to parse")
+    targets = [target] if isinstance(target, str) else list(target)
+    # Labels stay as they are written; where no family says what the target is, its text may be either.
+    free = targets if wanted.family in ("auto", USUAL) else []
+    numbers = [] if free or wanted.family in CLASSES else targets
+    known = [name for name in (weights, *wanted.offsets.columns) if name is not None]
+    times = [] if time is None else [time]
+    return settle(table, [*features, *free], numbers=[*numbers, *known], times=times, parse=parse)
 
 
 # ------------------------------------------------------------------------------------ rules and folds
@@ -440,12 +477,19 @@ def _spread(rule: Any, source: TableSource, target: ClassTarget, seed: int) -> A
 
 
 def _with_quality(
-    fitted: Fit, source: TableSource, reason: str, target: ClassTarget | None, scoring: Any
+    fitted: Fit,
+    source: TableSource,
+    reason: str,
+    target: ClassTarget | None,
+    scoring: Any,
+    notes: Sequence[str],
 ) -> Fit:
     """Return the fit with its classes, and with what is known about the target and its predictions."""
     facts: dict[str, Any] = {}
     if reason:
         facts["family_reason"] = reason
+    if notes:
+        facts["notes"] = list(notes)
     if scoring is not None:
         facts["scoring"] = scoring if isinstance(scoring, str) else getattr(scoring, "__name__", "a function")
     if target is not None:
@@ -473,9 +517,7 @@ def _kept(table: Table, columns: Sequence[str]) -> Table:
         batches.append(batch)
     if not size:
         return table
-    kept = ArrowTable(table.name, pa.Table.from_batches(batches, schema))
-    kept.inferred = table.inferred
-    return kept
+    return ArrowTable(table.name, pa.Table.from_batches(batches, schema))
 
 
 def _refuse_table_options(**options: Any) -> None:

@@ -34,6 +34,8 @@ Array = npt.NDArray[Any]
 #: Families that `fit` can fit; "auto" looks at the target.
 FAMILIES: tuple[str, ...] = (*DISTRIBUTIONS, "huber", "auto")
 CLASSES = ("binomial", "multinomial")
+#: The family when none is named: "gaussian" for numbers, "binomial" for two labels.
+USUAL = "usual"
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,9 @@ def named_model(model: Any) -> str:
 
 
 def named_family(family: Any, model: str) -> str:
-    """Return the family; without one it is "gaussian", and for other models what the target says."""
+    """Return the family; without one it is `USUAL`, and for a support vector machine "auto"."""
     if family is None:
-        return "auto" if model == "svm" else "gaussian"
+        return "auto" if model == "svm" else USUAL
     if family == "auto":
         return "auto"
     if family not in FAMILIES:
@@ -229,7 +231,11 @@ def loss_of(wanted: Wanted, found: Found, targets: Sequence[str]) -> Any:
 
 def look(table: Any, targets: list[str], wanted: Wanted) -> Found:
     """Return the family of the targets and, for classes, their labels and how these become numbers."""
-    family = wanted.family
+    family, reason = wanted.family, ""
+    for name in targets:
+        _refuse_empty_target(table, name)
+    if family == USUAL:
+        family, reason = _usual_family(table, targets)
     if family not in (*CLASSES, "auto"):
         _refuse_class_options(wanted, f"the family is '{family}'")
         for name in targets:
@@ -237,9 +243,8 @@ def look(table: Any, targets: list[str], wanted: Wanted) -> Found:
                 _refuse_labels(table, name, family)
         return Found(family, "")
     if len(targets) > 1:
-        return _look_at_several(table, targets, wanted)
+        return _look_at_several(table, targets, wanted, reason)
     labels = find_labels(table, targets[0])
-    reason = ""
     if family == "auto":
         family, reason = _family_of(labels)
     if family not in CLASSES:
@@ -254,7 +259,33 @@ def look(table: Any, targets: list[str], wanted: Wanted) -> Found:
     return Found(family, reason, labels, _class_target(labels, family, wanted))
 
 
-def _look_at_several(table: Any, targets: list[str], wanted: Wanted) -> Found:
+def _usual_family(table: Any, targets: list[str]) -> tuple[str, str]:
+    """Return the family that is taken when none is named, and why where it is not "gaussian"."""
+    kinds = {table.kinds[name] for name in targets}
+    if kinds == {"boolean"}:
+        named = f"target '{targets[0]}' holds" if len(targets) == 1 else "the targets hold"
+        return "binomial", f"{named} True and False"
+    if "boolean" in kinds:
+        name = next(name for name in targets if table.kinds[name] == "boolean")
+        raise InputError(
+            f"The target '{name}' holds True and False, and others hold numbers. Fit it alone, or say what "
+            "all of them are: family='gaussian' (--family gaussian) takes it for 0 and 1."
+        )
+    if kinds == {"string"} and len(targets) == 1 and len(find_labels(table, targets[0]).counts) == 2:
+        return "binomial", f"target '{targets[0]}' holds two labels"
+    return "gaussian", ""
+
+
+def _refuse_empty_target(table: Any, name: str) -> None:
+    """Refuse a target without a value in any row."""
+    if table.kinds[name] != "other" and not table.has_value(name):
+        raise InputError(
+            f"The target '{name}' has no value in any row, so there is nothing to learn from. Name another "
+            "column, or check that the right data were given."
+        )
+
+
+def _look_at_several(table: Any, targets: list[str], wanted: Wanted, reason: str) -> Found:
     """Several targets are numbers: labels of several columns would make several models."""
     texts = [name for name in targets if table.kinds[name] not in ("number", "boolean")]
     if wanted.family == "multinomial" or texts or (wanted.model == "svm" and wanted.family == "binomial"):
@@ -262,8 +293,8 @@ def _look_at_several(table: Any, targets: list[str], wanted: Wanted) -> Found:
             f"Labels are told apart for one target at a time, and {len(targets)} were given. Fit one model "
             "for each."
         )
-    family = "gaussian" if wanted.family == "auto" else wanted.family
-    reason = "there are several targets, all numbers" if wanted.family == "auto" else ""
+    family = {"auto": "gaussian", USUAL: "binomial"}.get(wanted.family, wanted.family)
+    reason = "there are several targets, all numbers" if wanted.family == "auto" else reason
     _refuse_class_options(wanted, "there are several targets")
     return Found(family, reason)
 
@@ -312,8 +343,6 @@ def _class_target(labels: Labels, family: str, wanted: Wanted) -> ClassTarget | 
     """Return how the labels become numbers; None where a binomial target holds proportions."""
     column, numeric = labels.column, labels.kind == "number"
     low = -1.0 if wanted.model == "svm" else 0.0
-    if not labels.counts:
-        raise InputError(f"The target '{column}' has no value in any row. Name another column.")
     if family == "binomial" and numeric and labels.fractions and wanted.model != "svm":
         _refuse_class_options(wanted, f"target '{column}' holds proportions")
         return None

@@ -34,7 +34,7 @@ from elltwo.data.offsets import Offsets
 from elltwo.data.table import open_table
 from elltwo.data.weights import check_weights_are
 from elltwo.errors import InputError
-from elltwo.fitting import features_of
+from elltwo.fitting import features_of, with_texts_read
 from elltwo.models import Wanted, check_offsets, look, loss_of, named_family
 
 __all__ = ["CONTESTANTS", "MOST_ELEMENTS", "Claim", "Comparison", "Contestant", "Row", "compare"]
@@ -46,6 +46,7 @@ def compare(
     *,
     features: Sequence[str] | None = None,
     drop: Sequence[str] | None = None,
+    parse: Sequence[str] | None = None,
     weights: str | None = None,
     weights_are: str = "analytic",
     family: str | None = None,
@@ -78,7 +79,7 @@ def compare(
         features).
     target : str
         Column to predict.
-    features, drop, weights, weights_are, family, power, dispersion, epsilon, offset, exposure, positive
+    features, drop, parse, weights, weights_are, family, power, dispersion, epsilon, offset, exposure, positive
         As in `elltwo.fit`. Rows of weight 0 are left out.
     missing, sql
         As in `elltwo.fit`.
@@ -128,6 +129,7 @@ def compare(
     split = Split.of(folds, group, time, seed)
     table = open_table(data, sql=sql)
     columns = features_of(table, column, features, drop, weights, split.key, offsets)
+    table = with_texts_read(table, column, columns, wanted, parse, weights=weights, time=time)
     found = look(table, [column], wanted)
     loss = loss_of(wanted, found, [column])
     check_offsets(offsets, loss, found)
@@ -148,7 +150,7 @@ def compare(
         text=text,
         claims=tuple(judge.claims),
         left_out=tuple((labels[key], reason) for key, reason in outcome.left_out.items()),
-        notes=(*outcome.notes, *(note.value for note in data_set.notes)),
+        notes=(*table.notes, *outcome.notes, *(note.value for note in data_set.notes)),
         target=column,
         family=found.family,
         family_reason=found.reason,

@@ -20,7 +20,6 @@ class Aside(Table):
 
     def __init__(self, table: Table, keep: Sequence[str]) -> None:
         super().__init__(table.name, table.schema, table.n_rows, in_memory=table.in_memory)
-        self.inferred = table.inferred
         self._table, self._keep = table, list(keep)
         self._kept: Any = None
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.data.columns import refuse_disguised, text_codes
+from elltwo.data.columns import text_codes
 from elltwo.data.encode import Writer
 from elltwo.data.reading import Table
 from elltwo.errors import InputError, did_you_mean
@@ -71,7 +71,7 @@ def find_labels(table: Table, column: str) -> Labels:
     Raises
     ------
     InputError
-        If the column is nested or binary, or text that is numbers or dates in disguise.
+        If the column is nested or binary.
 
     Examples
     --------
@@ -94,8 +94,6 @@ def find_labels(table: Table, column: str) -> Labels:
         if len(counts) > MOST_LABELS:
             break
     kind = table.kinds[column]
-    if kind == "string":
-        refuse_disguised(column, list(counts), inferred=table.inferred)
     ordered = dict(sorted(counts.items(), key=lambda item: item[0]))
     return Labels(column, kind, ordered, len(counts) <= MOST_LABELS)
 

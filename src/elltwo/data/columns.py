@@ -6,24 +6,21 @@ float64. A missing value (null) becomes NaN.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import decimal
+import math
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elltwo.errors import InputError, name_some
+from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
 Kind = Literal["number", "boolean", "date", "string", "other"]
 
-# More different texts than this, nearly all of them numbers, are a column of numbers with a mistake in it.
-_FEW_LEVELS = 20
-_ONE_IN = 10
-_DATE = re.compile(r"(\d{1,2})([/.-])\d{1,2}\2(\d{4}|\d{2})(?!\d)")
-_DECORATION = re.compile(r"[,\s$€£¥]")
+# What counts as missing in a text file; the same list as elsewhere in the Python world.
+MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>", "#N/A")
 
 _TICKS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
@@ -128,7 +125,18 @@ def text_codes(array: Any) -> tuple[Array, list[Any]]:
     if indices.null_count:
         indices = indices.fill_null(-1)
     levels = array.dictionary.to_pylist()
-    return indices.to_numpy(), [level if level is None else str(level) for level in levels]
+    return indices.to_numpy(), [level if level is None else level_text(level) for level in levels]
+
+
+def level_text(value: Any) -> str:
+    """Return a value as the name of a level: whole numbers are named alike, whatever their type.
+
+    >>> level_text(1.0), level_text(0.5), level_text("1.0"), level_text(True)
+    ('1', '0.5', '1.0', 'True')
+    """
+    if isinstance(value, (float, decimal.Decimal)) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return str(value)
 
 
 def is_number(text: str) -> bool:
@@ -142,50 +150,3 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def odd_numbers(levels: Sequence[str]) -> list[str]:
-    """Return the few texts that are not numbers where at least 90 % are; else nothing.
-
-    Currency signs and thousands separators count as part of a number, unless all else is one.
-
-    >>> odd_numbers(["1", "2", "3", "4", "5", "6", "7", "8", "9", "?"]), odd_numbers(["1", "?"])
-    (['?'], [])
-    """
-    odd = [level for level in levels if not is_number(level)]
-    foreign = [level for level in odd if not is_number(_DECORATION.sub("", level))]
-    return (foreign or odd) if len(foreign) * _ONE_IN <= len(levels) else []
-
-
-def refuse_disguised(column: str, levels: Sequence[str], *, inferred: bool) -> None:
-    """Raise InputError if the different values of a text column are dates or, with a few exceptions, numbers.
-
-    `inferred` says that the type was found from the values (CSV, JSON), so that one odd value makes
-    numbers text.
-    """
-    dates = [match for level in levels if (match := _DATE.match(level.strip()))]
-    if 2 * len(dates) > len(levels):
-        raise InputError(
-            f"Column '{column}' holds dates as text, such as '{dates[0].string}', and day and month cannot "
-            "be told apart with certainty: only dates written as 2024-12-31 are recognised. Say how they are "
-            f'written, with --sql (sql=) "SELECT * REPLACE (strptime({_sql_name(column)}, '
-            f"'{_date_format(dates)}') AS {_sql_name(column)}) FROM data\", or leave the column out "
-            f"(--drop {column}, drop=['{column}'])."
-        )
-    if inferred and len(levels) > _FEW_LEVELS and (odd := odd_numbers(levels)):
-        raise InputError(
-            f"Column '{column}' is text only because of {name_some(odd, most=3)}: nearly all of its "
-            f"{len(levels):,} different values are numbers. Correct the file, leave the column out (--drop "
-            f"{column}, drop=['{column}']), or make what is no number a missing value, with --sql (sql=) "
-            f'"SELECT * REPLACE (TRY_CAST({_sql_name(column)} AS DOUBLE) AS {_sql_name(column)}) FROM data".'
-        )
-
-
-def _sql_name(column: str) -> str:
-    return column if column.isidentifier() else f'"{column}"'
-
-
-def _date_format(dates: Sequence[re.Match[str]]) -> str:
-    separator, year = dates[0][2], "%Y" if len(dates[0][3]) == 4 else "%y"
-    parts = ("%d", "%m") if separator == "." or any(int(date[1]) > 12 for date in dates) else ("%m", "%d")
-    return separator.join((*parts, year))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from elltwo.data.checks import all_finite, good_weights, refused, refused_weights
 from elltwo.data.columns import Kind, example, is_plain, kind_of, numbers, text_codes
 from elltwo.data.exact import refuse_inexact
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table
-from elltwo.errors import InputError, ModelFileError, did_you_mean, name_some
+from elltwo.data.readings import ReadTable
+from elltwo.data.remedies import column_sql, leave_out, replacing
+from elltwo.data.written import AS_DATES, AS_NUMBERS, AS_ZONED_DATES, Reading
+from elltwo.errors import InputError, ModelFileError, UnseenLevelWarning, did_you_mean, name_some
 
 Array = npt.NDArray[Any]
 Missing = Literal["error", "mean", "drop"]
@@ -27,6 +33,7 @@ Writer = Callable[[int, int, Array], None]
 MISSING: tuple[str, ...] = get_args(Missing)
 _BLOCK_BYTES = 8 << 20
 _UNSEEN, _ABSENT = -1, -2
+_WHOLE = re.compile(r"[-+]?\d{1,15}(?:\.0*)?")
 
 
 def choose_features(
@@ -115,12 +122,22 @@ class Column:
         The values of a text column, sorted; each is a feature of zeros and ones.
     means : tuple of float
         Training mean of each feature, for imputation; empty under the other policies.
+    zoned : bool, optional
+        Whether the times of a column of dates had a time zone; None for other kinds.
     """
 
     name: str
     kind: Kind
     levels: tuple[str, ...] = ()
     means: tuple[float, ...] = ()
+    zoned: bool | None = None
+
+    @property
+    def usual(self) -> Reading | None:
+        """How text is read in the place of the numbers or dates of training."""
+        if self.kind == "date":
+            return AS_ZONED_DATES if self.zoned else AS_DATES
+        return AS_NUMBERS if self.kind == "number" else None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -133,6 +150,10 @@ class Column:
         """Return what writes rows of this Arrow array as features, NaN where missing."""
         if self.kind == "string":
             return self._level_writer(array, unseen)
+        if pa.types.is_dictionary(array.type) and kind_of(array.type.value_type) in self._readable:
+            array = array.dictionary_decode()
+        if self.zoned is not None and (pa.types.is_timestamp(array.type) or pa.types.is_date(array.type)):
+            self._check_zone(getattr(array.type, "tz", None))
         if kind_of(array.type) not in self._readable and array.null_count < len(array):
             raise InputError(
                 f"Column '{self.name}' held {self.kind} values when the model was fitted, and now holds "
@@ -140,6 +161,23 @@ class Column:
                 "(--sql, sql=)."
             )
         return number_writer(array, self.name)
+
+    def _check_zone(self, tz: str | None) -> None:
+        """Refuse times with a zone where training had none, and the other way round."""
+        if (tz is not None) == self.zoned:
+            return
+        c = column_sql(self.name)
+        trained, now, pandas = (
+            ("with a time zone", "without one", ".dt.tz_localize('Europe/Berlin')")
+            if self.zoned
+            else ("without a time zone", "with one", f".dt.tz_convert({tz!r}).dt.tz_localize(None)")
+        )
+        query = replacing(self.name, f"{c} AT TIME ZONE '{tz or 'Europe/Berlin'}'")
+        raise InputError(
+            f"Column '{self.name}' held times {trained} when the model was fitted, and now holds some {now}: "
+            "the same hour on the clock would be another number. Say which zone's clock is meant, in pandas "
+            f"with {pandas}, or with --sql (sql=) {query}."
+        )
 
     @property
     def _readable(self) -> tuple[Kind, ...]:
@@ -167,7 +205,11 @@ class Column:
             )
         at, names = text_codes(array)
         position: dict[Any, int] = {level: j for j, level in enumerate(self.levels)} | {None: _ABSENT}
-        code = np.array([position.get(name, _UNSEEN) for name in names], dtype=np.int64)
+        alike = self._alike
+        code = np.array(
+            [position[name] if name in position else alike.get(_key(name), _UNSEEN) for name in names],
+            dtype=np.int64,
+        )
         if (code == _UNSEEN).any():
             rows = np.bincount(at[at >= 0], minlength=len(names))
             unseen.update(
@@ -175,15 +217,37 @@ class Column:
             )
         return np.where(at < 0, _ABSENT, code[at])
 
+    @cached_property
+    def _alike(self) -> dict[Any, int]:
+        """Positions of the levels by value, where all levels are whole numbers or booleans; else empty."""
+        values = [_key(level) for level in self.levels]
+        alike = {value: j for j, value in enumerate(values) if value is not None}
+        kinds = {type(value) for value in values}
+        return alike if len(alike) == len(values) and len(kinds) == 1 else {}
+
+
+def _key(level: str) -> int | str | None:
+    """Return what a level is whatever its type was: a whole number, or a boolean as text; None for others."""
+    text = level.strip().casefold()
+    if text in ("true", "false"):
+        return text
+    return int(float(text)) if _WHOLE.fullmatch(text) else None
+
 
 def _refused_empty(table: Table, features: Sequence[str], empty: Sequence[str], missing: str) -> InputError:
     """Return the error for text columns without a value in any row."""
     if missing == "error":
         return refused(table, features, missing)
     return InputError(
-        f"{name_some(empty)} has no value in any row, so it says nothing. Leave it out (--drop {empty[0]}, "
-        f"drop=['{empty[0]}'])."
+        f"{name_some(empty)} has no value in any row, so it says nothing. Leave it out "
+        f"({leave_out(empty[0])})."
     )
+
+
+def _zoned(table: Table, name: str) -> bool | None:
+    """Return whether the times of a column have a zone; None if it holds none."""
+    type_ = table.schema.field(name).type
+    return getattr(type_, "tz", None) is not None if kind_of(type_) == "date" else None
 
 
 def number_writer(array: Any, name: str) -> Writer:
@@ -225,6 +289,8 @@ class Encoder:
     ----------
     columns : tuple of Column
     missing : {"error", "mean", "drop"}
+    readings : mapping of str to Reading
+        Columns that were text in training and were read as numbers or dates, and how.
 
     Examples
     --------
@@ -238,6 +304,7 @@ class Encoder:
 
     columns: tuple[Column, ...]
     missing: Missing
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -271,14 +338,17 @@ class Encoder:
             if table.kinds[name] == "other":
                 raise InputError(
                     f"Column '{name}' holds {table.schema.field(name).type} values, which cannot be a "
-                    f"feature. Leave it out (--drop {name}, drop=['{name}']), or take numbers out of it with "
-                    "a query (--sql, sql=)."
+                    f"feature. Leave it out ({leave_out(name)}), or take numbers out of it with a query "
+                    "(--sql, sql=)."
                 )
         levels = table.levels([name for name in features if table.kinds[name] == "string"])
         if empty := [name for name, found in levels.items() if not found]:
             raise _refused_empty(table, features, empty, missing)
-        columns = tuple(Column(name, table.kinds[name], tuple(levels.get(name, ()))) for name in features)
-        encoder = cls(columns, missing)  # type: ignore[arg-type]
+        columns = tuple(
+            Column(name, table.kinds[name], tuple(levels.get(name, ())), zoned=_zoned(table, name))
+            for name in features
+        )
+        encoder = cls(columns, missing, table.readings)  # type: ignore[arg-type]
         if repeated := [name for name, n in Counter(encoder.feature_names).items() if n > 1]:
             raise InputError(
                 f"Two features would be called {name_some(repeated)}: a column has the name of another one's "
@@ -330,9 +400,15 @@ class Encoder:
         InputError
             If a column is missing or has changed its type, or a value is infinite or (policy
             "error") missing.
+
+        Warns
+        -----
+        UnseenLevelWarning
+            If a text column holds values that training did not see.
         """
-        blocks = [X for X, _ in self.blocks(open_table(data))]
-        return np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        parts = list(self.blocks(open_table(data)))
+        warn_unseen(sum((unseen for _, unseen in parts), Counter()))
+        return np.concatenate([X for X, _ in parts])
 
     def blocks(self, table: Table) -> Iterator[tuple[Array, Unseen]]:
         """Encode a table of any size, block after block, every row in its place.
@@ -358,9 +434,10 @@ class Encoder:
                 yield X.T, unseen if stop == batch.num_rows else Counter()
 
     def adapted(self, table: Table) -> Table:
-        """Return the table such that columns that were text in training are read as text.
+        """Return the table with text and numbers where training had them.
 
-        In a small CSV file, levels such as 007 look like integers.
+        Levels such as 7 look like integers in a CSV file. Text is read as numbers and dates as it was in
+        training, and plain numbers and ISO dates where training had numbers and dates.
 
         Raises
         ------
@@ -368,9 +445,21 @@ class Encoder:
             If the table lacks a column.
         """
         self._check(table)
-        wanted = [column.name for column in self.columns if column.kind == "string"]
-        wanted = [name for name in wanted if table.kinds[name] not in ("string", "other")]
-        return table.as_text(wanted) if wanted else table
+        kinds = table.kinds
+        shown = [column.name for column in self.columns if column.kind == "string"]
+        if table.written:
+            # A number in a text file is the text that it is: 1.200 with a point between thousands is 1200.
+            shown += [name for name, reading in self.readings.items() if reading.kind == "number"]
+        shown = [name for name in shown if kinds.get(name) in ("number", "boolean")]
+        if shown:
+            table = table.as_text(shown)
+        usual = {column.name: column.usual for column in self.columns if column.usual is not None}
+        readings = {
+            name: reading
+            for name, reading in {**usual, **self.readings}.items()
+            if table.kinds.get(name) == "string"
+        }
+        return ReadTable(table, readings) if readings else table
 
     def settle(self, X: Array, table: Table, *, predicting: bool = False) -> None:
         """Apply the policy to features of shape (p, m) that are not all finite, in place.
@@ -420,22 +509,26 @@ class Encoder:
         if empty := [name for name, n in zip(self.feature_names, present, strict=True) if not n > 0]:
             raise InputError(
                 f"{name_some(empty)} has no value in any row, so there is no mean to put in. "
-                "Leave it out (--drop)."
+                f"Leave it out ({leave_out(empty[0])})."
             )
         means = iter((total / present).tolist())
-        columns = tuple(
-            Column(c.name, c.kind, c.levels, tuple(next(means) for _ in c.feature_names))
-            for c in self.columns
-        )
-        return type(self)(columns, self.missing)
+        columns = tuple(replace(c, means=tuple(next(means) for _ in c.feature_names)) for c in self.columns)
+        return replace(self, columns=columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the encoder as plain JSON values; `from_dict` reads them back."""
         columns = [
-            {"name": c.name, "kind": c.kind, "levels": list(c.levels), "means": list(c.means)}
+            {
+                "name": c.name,
+                "kind": c.kind,
+                "levels": list(c.levels),
+                "means": list(c.means),
+                "zoned": c.zoned,
+            }
             for c in self.columns
         ]
-        return {"missing": self.missing, "columns": columns}
+        readings = {name: reading.to_dict() for name, reading in self.readings.items()}
+        return {"missing": self.missing, "columns": columns, "readings": readings}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
@@ -454,16 +547,43 @@ class Encoder:
         """
         try:
             columns = tuple(
-                Column(str(c["name"]), c["kind"], tuple(map(str, c["levels"])), tuple(map(float, c["means"])))
+                Column(
+                    str(c["name"]),
+                    c["kind"],
+                    tuple(map(str, c["levels"])),
+                    tuple(map(float, c["means"])),
+                    c.get("zoned"),
+                )
                 for c in state["columns"]
             )
+            readings = {
+                str(name): Reading.from_dict(reading) for name, reading in state.get("readings", {}).items()
+            }
             if state["missing"] not in MISSING or any(c.kind not in get_args(Kind) for c in columns):
                 raise ValueError("unknown policy or kind")
-            return cls(columns, state["missing"])
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(columns, state["missing"], readings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(
                 f"The model's description of its columns cannot be read ({error!r})."
             ) from error
+
+
+def unseen_remarks(unseen: Unseen) -> list[str]:
+    """Return a sentence for each column with values that training did not see."""
+    by_column: dict[str, Counter[str]] = {}
+    for (column, level), rows in unseen.items():
+        by_column.setdefault(column, Counter())[level] += rows
+    return [
+        f"Column '{column}' holds values that training did not see, in {levels.total():,} of the rows: "
+        f"{name_some([name for name, _ in levels.most_common()])}. They count as none of the known values."
+        for column, levels in by_column.items()
+    ]
+
+
+def warn_unseen(unseen: Unseen) -> None:
+    """Warn of values that training did not see; `Fit.predict` calls what calls this."""
+    for remark in unseen_remarks(unseen):
+        warnings.warn(remark, UnseenLevelWarning, stacklevel=5)
 
 
 def block_rows(width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from elltwo.data.aside import Aside
 from elltwo.data.columns import numbers
-from elltwo.data.encode import Encoder, Unseen, Writer, number_writer
+from elltwo.data.encode import Encoder, Unseen, Writer, number_writer, warn_unseen
 from elltwo.data.exact import refuse_inexact
 from elltwo.data.opening import open_table
 from elltwo.data.reading import Table
@@ -133,7 +134,7 @@ class OffsetEncoder(Encoder):
     @classmethod
     def of(cls, encoder: Encoder, offsets: Offsets) -> Self:
         """Return an encoder that also knows the columns of the offset."""
-        return cls(encoder.columns, encoder.missing, offsets)
+        return cls(encoder.columns, encoder.missing, encoder.readings, offsets)
 
     def transform_with_offset(self, data: Any) -> tuple[Array, Array]:
         """Encode a table: features of shape (n, p), and the offset of every row, shape (n,).
@@ -143,8 +144,9 @@ class OffsetEncoder(Encoder):
         InputError
             If a column is not there, or a value cannot be used.
         """
-        parts = [(X, offset) for X, offset, _ in self.blocks_with_offset(open_table(data))]
-        return np.concatenate([X for X, _ in parts]), np.concatenate([offset for _, offset in parts])
+        parts = list(self.blocks_with_offset(open_table(data)))
+        warn_unseen(sum((unseen for _, _, unseen in parts), Counter()))
+        return np.concatenate([X for X, _, _ in parts]), np.concatenate([offset for _, offset, _ in parts])
 
     def blocks_with_offset(self, table: Table) -> Iterator[tuple[Array, Array, Unseen]]:
         """Yield features (m, p), offset (m,) and unseen levels, block after block."""

@@ -200,6 +200,12 @@ def _object_table(data: Any) -> Table:
         ) from error
 
 
+def _dense(frame: Any) -> Any:
+    """Return a pandas frame with its sparse columns dense, which Arrow cannot hold."""
+    sparse = {name: type_.subtype for name, type_ in frame.dtypes.items() if hasattr(type_, "fill_value")}
+    return frame.astype(sparse) if sparse else frame
+
+
 def _arrow(data: Any, kind: str) -> Any:
     """Return a DataFrame as an Arrow table, without a copy where its memory allows."""
     if isinstance(data, pa.Table):
@@ -220,7 +226,7 @@ def _arrow(data: Any, kind: str) -> Any:
             frame = nw.from_native(data.rename(columns=str))
         native = frame.to_native()
         if nw.dependencies.is_pandas_dataframe(native):
-            return pa.Table.from_pandas(native, preserve_index=False)
+            return pa.Table.from_pandas(_dense(native), preserve_index=False)
         return frame.to_arrow()
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data).read_all()

@@ -16,13 +16,14 @@ from typing import Any, TextIO
 import duckdb
 import pyarrow as pa
 
+from elltwo.data.columns import MISSING_WORDS
 from elltwo.data.parquet import ParquetTable
 from elltwo.data.reading import BATCH_ROWS, ArrowTable, Parts, Table, no_rows, refuse_repeats, sentence
+from elltwo.data.remedies import quoted
+from elltwo.data.remedies import text as _text
 from elltwo.data.spool import spooled
 from elltwo.errors import InputError, did_you_mean, name_some
 
-# What counts as missing in a text file; the same list as elsewhere in the Python world.
-MISSING_WORDS = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>", "#N/A")
 # Types are found from every row of a file up to this size, else from its first rows.
 _WHOLE_BYTES = 32 << 20
 _DELIMITERS = ",;\t|"
@@ -67,7 +68,6 @@ class QueryTable(Table):
     ) -> None:
         self._connection = connection
         self._typed = typed
-        self.inferred = typed is not None
         self.source = source
         with _explained(name):
             schema = connection.sql(f"SELECT * FROM {described or source} LIMIT 0").to_arrow_reader().schema
@@ -94,19 +94,6 @@ def connect(database: str = ":memory:") -> Any:
         connection = duckdb.connect(database, read_only=stored, config={"python_enable_replacements": False})
         connection.execute("SET enable_progress_bar = false")  # it would go to stdout
         return connection
-
-
-def quoted(name: str) -> str:
-    """Return a name as an SQL identifier.
-
-    >>> print(quoted('a "wide" net'))
-    "a ""wide"" net"
-    """
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 _MISSING = {"nullstr": f"[{', '.join(map(_text, MISSING_WORDS))}]"}
@@ -139,7 +126,9 @@ def csv_table(path: Path) -> Table:
     def typed(text: Sequence[str]) -> Table:
         as_text = types | dict.fromkeys(text, "VARCHAR")
         read = _typed_csv(path, found, as_text if _sample(path) else _widened(as_text))
-        return QueryTable(connection, f"'{path}'", read, _typed_csv(path, found, as_text), typed)
+        table = QueryTable(connection, f"'{path}'", read, _typed_csv(path, found, as_text), typed)
+        table.written = True
+        return table
 
     return typed([])
 
@@ -329,7 +318,8 @@ def queried(table: Table, sql: str) -> Table:
     if isinstance(table, ArrowTable):
         connection.register("data", table.table)
     else:
-        connection.execute(f"CREATE VIEW data AS FROM {_source(table)}")
+        # Without OFFSET the reader of a CSV file does the query's TRY_CAST, and fails where that gives NULL.
+        connection.execute(f"CREATE VIEW data AS FROM {_source(table)} OFFSET 0")
     return query_table(connection, sql)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from elltwo.data.columns import Kind, example, is_number, kind_of, odd_numbers, refuse_disguised, text_codes
+from elltwo.data.columns import Kind, example, kind_of, level_text, text_codes
+from elltwo.data.remedies import leave_out
+from elltwo.data.written import Reading
 from elltwo.errors import InputError, did_you_mean, name_some
 
 T = TypeVar("T")
@@ -34,8 +37,12 @@ class Table(ABC):
         Number of rows, or None while it is not known without reading them.
     in_memory : bool
         True when another pass costs only memory traffic.
-    inferred : bool
-        True when the types were found from the values (CSV, JSON).
+    written : bool
+        True when every value is text, of which a number is one reading (CSV).
+    readings : mapping of str to Reading
+        Text columns that are read as numbers or dates, and how.
+    notes : tuple of str
+        What was decided about text, for the user.
 
     Raises
     ------
@@ -43,7 +50,9 @@ class Table(ABC):
         If two columns have the same name, or the table is known to have no rows.
     """
 
-    inferred: bool = False
+    written: bool = False
+    readings: Mapping[str, Reading] = {}
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, schema: Any, n_rows: int | None, *, in_memory: bool = False) -> None:
         self.name = name
@@ -82,14 +91,24 @@ class Table(ABC):
                 )
 
     def as_text(self, columns: Sequence[str]) -> Table:
-        """Return the table with these columns as text where they hold integers, as in ``"7"``."""
-        whole = [name for name in columns if pa.types.is_integer(self.schema.field(name).type)]
-        return _AsText(self, whole) if whole else self
+        """Return the table with these columns as text where they hold numbers or booleans, as in ``"7"``."""
+        shown = [name for name in columns if self.kinds[name] in ("number", "boolean")]
+        return _AsText(self, shown) if shown else self
 
     def example(self, column: str) -> Any:
         """Return the column's first value that is not missing, or None."""
         found = (example(batch.column(0)) for batch in self.batches([column]))
         return next((value for value in found if value is not None), None)
+
+    def has_value(self, column: str) -> bool:
+        """Return whether a value of the column is there, and is not NaN."""
+        for batch in self.batches([column]):
+            array = batch.column(0)
+            if pa.types.is_floating(array.type):
+                array = array.filter(pc.invert(pc.is_nan(array)))
+            if array.null_count < len(array):
+                return True
+        return False
 
     def levels(self, columns: Sequence[str], most: int = MOST_LEVELS) -> dict[str, dict[str, int]]:
         """Return the different values of some text columns, sorted, with their numbers of rows.
@@ -97,7 +116,7 @@ class Table(ABC):
         Raises
         ------
         InputError
-            If a column has more than `most` different values, or they are numbers or dates in disguise.
+            If a column has more than `most` different values.
         """
         counts: dict[str, Counter[str]] = {column: Counter() for column in columns}
         for batch in self.batches(columns) if columns else ():
@@ -108,30 +127,8 @@ class Table(ABC):
                     if n and name is not None:
                         count[name] += n
                 if len(count) > most:
-                    raise self._too_many(column, list(count), most)
-        for column, count in counts.items():
-            refuse_disguised(column, list(count), inferred=self.inferred)
+                    raise too_many_levels(column)
         return {column: dict(sorted(count.items())) for column, count in counts.items()}
-
-    def _too_many(self, column: str, levels: Sequence[str], most: int) -> InputError:
-        if self.inferred and all(map(is_number, levels)):
-            levels = [*levels, *self._first_odd(column)]
-        refuse_disguised(column, levels, inferred=self.inferred)
-        odd = odd_numbers(levels)
-        look = f" If it should hold numbers, look for values that are not, such as '{odd[0]}'." if odd else ""
-        return InputError(
-            f"Column '{column}' has more than {most:,} different text values, and each would become a "
-            f"feature. If it names rows, leave it out (--drop {column}, drop=['{column}']); otherwise group "
-            f"its values with a query (--sql, sql=).{look}"
-        )
-
-    def _first_odd(self, column: str) -> list[str]:
-        """Return the first text of the column that is not a number, as a list, or nothing."""
-        for batch in self.batches([column]):
-            for name in text_codes(batch.column(0))[1]:
-                if name is not None and not is_number(name):
-                    return [name]
-        return []
 
 
 class ArrowTable(Table):
@@ -147,7 +144,7 @@ class ArrowTable(Table):
 
 
 class _AsText(Table):
-    """A table with some columns of integers read as text."""
+    """A table with some columns of numbers or booleans read as text, as levels are named."""
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
         schema = table.schema
@@ -158,9 +155,21 @@ class _AsText(Table):
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the table's batches with the types of the schema."""
-        schema = pa.schema([self.schema.field(name) for name in columns])
+        changed = [name for name in columns if self.schema.field(name) != self._table.schema.field(name)]
         for batch in self._table.batches(columns):
-            yield batch.cast(schema)
+            arrays = [
+                _shown(array) if name in changed else array
+                for name, array in zip(columns, batch.columns, strict=True)
+            ]
+            yield pa.record_batch(arrays, names=list(columns))
+
+
+def _shown(array: Any) -> Any:
+    """Return numbers or booleans as text; NaN is missing."""
+    values = array.to_pylist()
+    return pa.array(
+        [None if value is None or value != value else level_text(value) for value in values], pa.string()
+    )
 
 
 class Parts(Table):
@@ -175,7 +184,7 @@ class Parts(Table):
         total = None if None in rows else sum(n for n in rows if n is not None)
         super().__init__(name, _common_schema(parts), total)
         self.parts = parts
-        self.inferred = any(part.inferred for part in parts)
+        self.written = any(part.written for part in parts)
 
     def as_text(self, columns: Sequence[str]) -> Table:
         """Return the parts, each with these columns as text."""
@@ -222,6 +231,15 @@ def refuse_repeats(name: str, columns: Sequence[str]) -> None:
             f"{sentence(name)} has several columns named {name_some(repeated)}, and a model knows its "
             "columns by name. Rename them so that each name is there once."
         )
+
+
+def too_many_levels(column: str) -> InputError:
+    """Return the error for a text column with too many different values."""
+    return InputError(
+        f"Column '{column}' has more than {MOST_LEVELS:,} different text values, and each would become a "
+        f"feature. If it names rows, leave it out ({leave_out(column)}); otherwise group its values with a "
+        "query (--sql, sql=)."
+    )
 
 
 def no_rows(name: str) -> InputError:

@@ -1,7 +1,8 @@
 """SQLite databases through Python's own sqlite3, so that nothing has to be downloaded.
 
 SQLite types each value, not each column. The type of a column is found from all its values:
-text that is a date throughout becomes a date, text beside numbers makes the column text.
+text that is a date throughout becomes a date, text beside numbers makes the column text; words for a
+missing value, and an empty text, are missing there.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from elltwo.data.columns import MISSING_WORDS
 from elltwo.data.parquet import ParquetTable
-from elltwo.data.query import choose_table, quoted
+from elltwo.data.query import choose_table
 from elltwo.data.reading import BATCH_ROWS, Table, refuse_repeats
+from elltwo.data.remedies import quoted, text
 from elltwo.data.spool import spooled
 from elltwo.errors import InputError
 
@@ -70,8 +73,11 @@ def _type(connection: sqlite3.Connection, query: str, column: str) -> Any:
         odd = f"SELECT 1 FROM ({query}) WHERE {c} IS NOT NULL AND NOT ({_DATE.format(c=c)}) LIMIT 1"
         return pa.string() if connection.execute(odd).fetchone() else pa.timestamp("us")
     if "text" in kinds:
-        return pa.string()
-    return pa.int64() if kinds == {"integer"} else pa.float64()
+        words = ", ".join(map(text, MISSING_WORDS))
+        odd = f"SELECT 1 FROM ({query}) WHERE typeof({c}) = 'text' AND trim({c}) NOT IN ({words}) LIMIT 1"
+        if connection.execute(odd).fetchone():
+            return pa.string()
+    return pa.int64() if kinds <= {"integer", "text"} else pa.float64()
 
 
 def _batches(connection: sqlite3.Connection, query: str, schema: Any) -> Iterator[Any]:
@@ -90,4 +96,4 @@ def _array(values: tuple[Any, ...], type_: Any) -> Any:
         return pa.array([value if value is None else str(value) for value in values], type_)
     if pa.types.is_binary(type_):
         return pa.array([value if isinstance(value, bytes) else None for value in values], type_)
-    return pa.array(values, type_)
+    return pa.array([None if isinstance(value, str) else value for value in values], type_)

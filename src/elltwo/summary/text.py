@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elltwo.errors import Status
 from elltwo.summary.facts import as_dict
-from elltwo.summary.layout import wrap
+from elltwo.summary.layout import printable, wrap
 from elltwo.summary.lines import facts_lines
 from elltwo.summary.tables import (
     coefficients,
@@ -51,7 +51,9 @@ def as_text(fit: Fit, *, most: int | None = 30) -> str:
             parts.append(targets_table(facts))
         errors = fit.inference is not None
         parts.append(errors_by_target(facts, most) if errors else coefficients_by_target(fit, most))
-    notes = [s for s in fit.status if s is not Status.MOMENTS_ONLY]  # the line "Optimality" says it already
+    # the line "Optimality" says MOMENTS_ONLY already
+    notes = [s.value for s in fit.status if s is not Status.MOMENTS_ONLY]
+    notes += [printable(note, 1000) for note in (fit.quality or {}).get("notes", ())]
     if notes:
-        parts.append("\n".join(wrap(f"Note: {s.value}", "") for s in notes))
+        parts.append("\n".join(wrap(f"Note: {note}", "") for note in notes))
     return "\n\n".join(parts)

@@ -44,6 +44,12 @@ HELP = {
 @click.option("--features", multiple=True, metavar="COLS", help="Columns to use, a,b,c; repeatable.")
 @click.option("--drop", multiple=True, metavar="COLS", help="Columns to leave out, a,b,c; repeatable.")
 @click.option(
+    "--parse",
+    multiple=True,
+    metavar="COLS",
+    help="Text columns to read as numbers or dates, a,b,c; repeatable.",
+)
+@click.option(
     "--missing",
     type=click.Choice(MISSING),
     default="error",
@@ -56,6 +62,7 @@ def compare(
     data: tuple[str, ...],
     features: tuple[str, ...],
     drop: tuple[str, ...],
+    parse: tuple[str, ...],
     sql: str | None,
     as_json: bool,
     **options: Any,
@@ -81,6 +88,7 @@ def compare(
             table,
             features=split_names(features, "--features"),
             drop=split_names(drop, "--drop"),
+            parse=split_names(parse, "--parse"),
             sql=sql,
             progress=report,
             **options,

@@ -114,6 +114,12 @@ Examples:
 @click.option("--features", multiple=True, metavar="COLS", help="Columns to use, a,b,c; repeatable.")
 @click.option("--drop", multiple=True, metavar="COLS", help="Columns to leave out, a,b,c; repeatable.")
 @click.option(
+    "--parse",
+    multiple=True,
+    metavar="COLS",
+    help="Text columns to read as numbers or dates, a,b,c; repeatable.",
+)
+@click.option(
     "--missing",
     type=click.Choice(MISSING),
     default="error",
@@ -137,6 +143,7 @@ def fit(
     target: tuple[str, ...],
     features: tuple[str, ...],
     drop: tuple[str, ...],
+    parse: tuple[str, ...],
     sql: str | None,
     as_json: bool,
     output: str | None,
@@ -179,6 +186,7 @@ def fit(
             target[0] if len(target) == 1 else list(target),
             features=split_names(features, "--features"),
             drop=split_names(drop, "--drop"),
+            parse=split_names(parse, "--parse"),
             sql=sql,
             progress=report,
             **_given(options),

@@ -151,19 +151,12 @@ class Predictions:
 
     def remarks(self) -> list[str]:
         """Return what the user should know about the rows that were read."""
+        from elltwo.data.encode import unseen_remarks
+
         lines = []
         if self.empty:
             lines.append(f"{self.empty:,} of the rows lack a value and have an empty prediction.")
-        by_column: dict[str, Counter[str]] = {}
-        for (column, level), rows in self.unseen.items():
-            by_column.setdefault(column, Counter())[level] += rows
-        for column, levels in by_column.items():
-            rows, names = levels.total(), [name for name, _ in levels.most_common()]
-            lines.append(
-                f"Column '{column}' holds values that training did not see, in {rows:,} of the rows: "
-                f"{name_some(names)}. They count as none of the known values."
-            )
-        return lines
+        return [*lines, *unseen_remarks(self.unseen)]
 
     def _parts(self) -> Iterator[Any]:
         import numpy as np
