@@ -550,7 +550,11 @@ def test_a_model_of_arrays_takes_an_offset(table):
 
 
 REFUSED = [
-    ("left", [], ["'left' must hold numbers", "'active'", "family='binomial'", "--family binomial"]),
+    (
+        "left",
+        ["--family", "gaussian"],
+        ["'left' must hold numbers", "'active'", "family='binomial'", "--family binomial"],
+    ),
     ("plan", [], ["'plan' must hold numbers", "3 labels", "--family multinomial"]),
     ("left", ["--family", "binominal"], ["'binominal'", "Did you mean 'binomial'?", "Available"]),
     ("left", ["--family", "logistic"], ["Did you mean 'binomial'?"]),

@@ -79,9 +79,9 @@ def compare(
         features).
     target : str
         Column to predict.
-    features, drop, parse, weights, weights_are, family, power, dispersion, epsilon, offset, exposure, positive
+    features, drop, parse, weights, weights_are, family, power, dispersion, epsilon, offset, exposure
         As in `elltwo.fit`. Rows of weight 0 are left out.
-    missing, sql
+    positive, missing, sql
         As in `elltwo.fit`.
     folds : int
         Number of outer folds. Classes are spread evenly over them.

@@ -368,8 +368,9 @@ def _refused_odd(table: Table, column: str, n: int, numbers: Tally) -> InputErro
     c = column_sql(column)
     if PLAIN in numbers.forms and not numbers.marked:
         expression = f"TRY_CAST({c} AS DOUBLE)"
-    elif len(numbers.odd) == numbers.odd_count:
-        expression = f"CASE WHEN {c} NOT IN {any_of(numbers.odd)} THEN {c} END"
+    elif len(numbers.odd) == numbers.odd_count and numbers.doubt is None:
+        value = _number_sql(column, next(iter(numbers.forms)), numbers.negative)
+        expression = f"CASE WHEN {c} NOT IN {any_of(numbers.odd)} THEN {value} END"
     else:
         expression = ""
     query = f", with {_where(table)} {replacing(column, expression)}" if expression else ""

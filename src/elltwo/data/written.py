@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, Literal, Self
 
 from elltwo.data.columns import MISSING_WORDS, is_number
+from elltwo.data.exact import WHOLE
 
 Value = float | datetime.datetime
 
@@ -71,7 +72,8 @@ def numbers_in(text: str) -> tuple[dict[str, float], str]:
     for form, pattern in _BODIES.items():
         if pattern.fullmatch(body) and not (form == PLAIN and unit):
             digits = body if form == PLAIN else body.replace(form[1], "").replace(form[0], ".")
-            found[form] = factor * float(digits)
+            if not (digits.isdecimal() and int(digits) > WHOLE):  # float64 would lose digits: not certain
+                found[form] = factor * float(digits)
     return found, unit
 
 
