@@ -204,11 +204,12 @@ DOUBTFUL = {
 }
 
 
-@pytest.mark.parametrize("name", ["z", "order", "group", "end", "unit price", 'a "b"', "Straße"])
-@pytest.mark.parametrize("case", DOUBTFUL)
+NAMED = [(case, name) for case in DOUBTFUL for name in ("z", "order")]
+NAMED += [(case, name) for case in ("one odd value", "day or month") for name in ("end", 'a "b"', "Straße 1")]
+
+
+@pytest.mark.parametrize(("case", "name"), NAMED)
 def test_every_remedy_of_a_message_works_where_it_is_printed(case, name, tmp_path, monkeypatch):
-    if name not in ("z", "order") and case not in ("one odd value", "day or month"):
-        pytest.skip("names are tried on two cases")
     if case == "many levels":
         monkeypatch.setattr("elltwo.data.readings.MOST_LEVELS", 30)
     frame = pd.DataFrame({name: DOUBTFUL[case], "y": Y})
@@ -286,7 +287,7 @@ def test_times_with_and_without_a_zone_do_not_mix():
             warnings.simplefilter("error")
             table = open_table(pd.DataFrame({"t": other}), sql=query)
             np.testing.assert_allclose(model.predict(table), model.predict(pd.DataFrame({"t": own})))
-    with pytest.raises(InputError, match="'t' held dates.*row 1 now holds '2024-01-01T10:00Z'"):
+    with pytest.raises(InputError, match=r"'t' held dates.*row 1 now holds '2024-01-01T10:00Z'"):
         naive.predict({"t": ["2024-01-01T10:00Z"]})
     for model in (naive, zoned):
         assert model.encoder.from_dict(model.encoder.to_dict()) == model.encoder
@@ -386,7 +387,7 @@ def test_settling_is_one_pass_and_keeps_the_levels():
     table = open_table({"z": ["b", "a", "b"], "y": [1.0, 2.0, 3.0]})
     settled = settle(table, ["z"])
     assert settled.levels(["z"]) == {"z": {"a": 1, "b": 2}}
-    with pytest.raises(InputError, match="'z'.*parse"):
+    with pytest.raises(InputError, match=r"'z'.*parse"):
         settle(table, ["z"], parse=["z"])
-    with pytest.raises(InputError, match="'y' is to be read.*plays no part"):
+    with pytest.raises(InputError, match=r"'y' is to be read.*plays no part"):
         settle(table, ["z"], parse=["y"])
