@@ -279,3 +279,30 @@ def test_an_estimator_refuses_them_where_scikit_learn_would_round_them(kind: str
     column = "id" if kind == "frame" else "x0"
     with pytest.raises(InputError, match=f"Column '{column}' holds numbers that float64 cannot hold"):
         elltwo.Ridge(1.0).fit(forms[kind], np.arange(40.0))
+
+
+# --- Constant columns ---
+
+
+@cases
+def test_a_constant_column_has_the_coefficient_zero(loss: str, solver: str) -> None:
+    """Epoch seconds of one day, 0.1, zeros, and one that rounding alone moves; some rows have no weight."""
+    rng = np.random.default_rng(SOLVED.index((loss, solver)))
+    n = 60
+    x = rng.normal(size=(n, 2))
+    rounded = np.where(rng.random(n) < 0.5, 0.3, 0.1 + 0.2)
+    w = rng.uniform(0.5, 2, n)
+    w[:5] = 0.0
+    constant = np.column_stack([np.full((n, 1), 1.7e9), np.full((n, 1), 0.1), np.zeros((n, 1)), rounded])
+    constant[:5] += 1.0  # in rows without weight
+    y = targets(loss, x[:, 0], rng)
+    tol = 1e-4 if solver == "sgd" else 1e-8
+    for kind in (np.asarray, sparse.csr_matrix):
+        fit = fitted(
+            kind(np.column_stack([constant[:, :2], x, constant[:, 2:]])), y, loss, solver, w, tol=tol
+        )
+        np.testing.assert_array_equal(fit.coef[[0, 1, 4, 5]], 0.0)
+        assert Status.CONSTANT_COLUMNS in fit.status
+        alone = fitted(kind(x), y, loss, solver, w, tol=tol)
+        size = np.abs(alone.coef).max()
+        np.testing.assert_allclose(fit.coef[2:4], alone.coef, rtol=0, atol=1e3 * tol * size)

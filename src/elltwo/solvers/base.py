@@ -242,6 +242,15 @@ def intercepts(statistic: Statistic, coef: Array, centre: bool) -> Array:
     return np.asarray(statistic.y_mean - np.einsum("j,ajt->at", statistic.x_mean, coef))
 
 
+def constant_columns(statistic: Statistic, form: QuadraticForm, centre: bool) -> Array:
+    """Return the columns (p,) whose coefficients are 0, or the prior's, because nothing tells them.
+
+    Constant ones, beside an intercept. A penalty matrix may tell them by other coefficients, as that of a
+    spline does where there are no rows.
+    """
+    return np.asarray((statistic.x_scale == 0) & (centre and form.rotation is None))
+
+
 def column_size(statistic: Statistic, centre: bool) -> Array:
     """Return the root mean square of the columns (p,), about their means with an intercept."""
     return statistic.x_scale if centre else np.sqrt(statistic.x_scale**2 + statistic.x_mean**2)

@@ -30,6 +30,8 @@ class Columns:
         What a relative gradient is relative to: ‖z_j‖·‖ℓ'‖ at the null model, and √W·‖ℓ'‖ for b.
     mean : array, shape (p, C)
         Means of the features in the training rows.
+    constant : array of bool, shape (p, C)
+        The features whose coefficients are 0, see `constant_columns`.
     group : int
         Columns that are one model: the classes of a coupled loss, else 1. They follow each other.
     """
@@ -41,6 +43,7 @@ class Columns:
     forms: Sequence[QuadraticForm]
     size: Array
     mean: Array
+    constant: Array
     group: int = 1
 
     def of(self, models: Array) -> Array:
@@ -57,6 +60,7 @@ class Columns:
             [self.forms[c] for c in which],
             self.size[:, which],
             self.mean[:, which],
+            self.constant[:, which],
             self.group,
         )
 

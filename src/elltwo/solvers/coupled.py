@@ -92,14 +92,14 @@ class Coupled:
         made: Callable[[Array], Array] = self._solver(float(alpha))  # type: ignore[attr-defined]
         return made
 
-    def step(self, g: Array, gb: Array, alpha: Array, weight: Array) -> tuple[Array, Array]:
+    def step(self, g: Array, gb: Array, alpha: Array, weight: Array, constant: Array) -> tuple[Array, Array]:
         """Return the steps to the minimum for models of K columns each."""
         K = self.classes
         d_theta, d_b = np.empty_like(g), np.empty_like(gb)
         for first in range(0, len(gb), K):
             own = slice(first, first + K)
             share = float(weight[first] / self.weight)
-            slopes = g[:, own] - np.multiply.outer(self.mean, gb[own])
+            slopes = np.where(constant[:, own], 0.0, g[:, own] - np.multiply.outer(self.mean, gb[own]))
             right = np.vstack([gb[own] if self.centre else np.zeros(K), slopes]).T.reshape(-1)
             moved = -self.solver(float(alpha[first]) / share)(right).reshape(K, -1).T / share
             d_theta[:, own] = moved[1:]
@@ -148,7 +148,7 @@ def coupled_quadratic(
         )
     loss, member = book.problem.loss, columns.member[:, 0]
     everyone = bool(member[:-1].all())
-    mean = columns.mean[:, 0] if centre else np.zeros(p)
+    mean, varies = columns.mean[:, 0] if centre else np.zeros(p), ~columns.constant[:, 0]
 
     def part(group: list[Chunk]) -> tuple[Array, Array]:
         H, total = np.zeros((K, p + 1, K, p + 1)), np.zeros(1)
@@ -158,7 +158,7 @@ def coupled_quadratic(
                 assert chunk.label is not None
                 w = w * member[chunk.label]
             P = loss.mean(chunk.eta(theta, b, columns.target))
-            Z = np.hstack([np.full((len(w), 1), float(centre)), chunk.X - mean])
+            Z = np.hstack([np.full((len(w), 1), float(centre)), (chunk.X - mean) * varies])
             for k in range(K):
                 for other in range(k + 1):
                     # The product of a matrix with its own transpose is half the work of any other.

@@ -37,8 +37,11 @@ MANY_FEATURES, MANY_ALPHAS = 192, 12
 class Quadratic(Protocol):
     """A quadratic model of the loss over some rows, for the columns of one model."""
 
-    def step(self, g: Array, gb: Array, alpha: Array, weight: Array) -> tuple[Array, Array]:
-        """Return the steps (δθ (p, C), δb (C,)) to the minimum of the model plus the penalty."""
+    def step(self, g: Array, gb: Array, alpha: Array, weight: Array, constant: Array) -> tuple[Array, Array]:
+        """Return the steps (δθ (p, C), δb (C,)) to the minimum of the model plus the penalty.
+
+        The coefficients of `constant` features (p, C) stay.
+        """
         ...
 
     def df(self, alpha: float) -> float:
@@ -121,14 +124,14 @@ class Curved:
         keep[keep < UNDETERMINED] = np.nan
         return np.asarray(eta + slope * a / keep)
 
-    def step(self, g: Array, gb: Array, alpha: Array, weight: Array) -> tuple[Array, Array]:
+    def step(self, g: Array, gb: Array, alpha: Array, weight: Array, constant: Array) -> tuple[Array, Array]:
         """Return the steps (δθ (p, C), δb (C,)) to the minimum, for training sets of these weights.
 
         The curvature of the data is taken to be proportional to the weight of the training set.
         """
         share = weight / self.weight
         mean = self.moments.x_mean if self.centre else np.zeros_like(self.moments.x_mean)
-        rhs = -(g - np.multiply.outer(mean, gb)) / share
+        rhs = np.where(constant, 0.0, -(g - np.multiply.outer(mean, gb)) / share)
         d_theta = self._solve(rhs, alpha / share)
         if not self.centre:
             return d_theta, np.zeros(len(gb))

@@ -114,6 +114,9 @@ class _Descent:
     ) -> None:
         self.book, self.columns, self.centre, self.tol, self.measured = book, columns, centre, tol, measured
         self.p, M = len(x) - 1, len(columns.alpha) // columns.group
+        # What a start has learnt from other rows of a feature that is constant here goes to the intercept.
+        told = np.where(columns.constant, x[:-1], 0.0)
+        x = x - np.vstack([told, -np.sum(columns.mean * told, axis=0)])
         self.x, self.quadratic = x, list(first)
         # Where the last step began, the step and its slope; the gradient where it was measured last.
         self.base, self.step, self.gradient = x.copy(), np.zeros_like(x), np.zeros_like(x)
@@ -155,6 +158,7 @@ class _Descent:
         g, gb, squares = gradients(self.book, part, x[:-1], x[-1])
         g = g + part.pull(x[:-1])
         gb = gb if self.centre else np.zeros_like(gb)
+        g = np.where(part.constant, part.mean * gb, g)
         each = relative_gradient(part, g, gb, squares, self.centre)
         return np.vstack([g, gb]), each.reshape(-1, part.group).max(axis=1)
 
@@ -290,6 +294,7 @@ def steps(
         same = np.flatnonzero(ids == key)
         at, own = columns.of(which[same]), spots[same].reshape(-1)
         d_theta[:, own], d_b[own] = quadratic[which[same[0]]].step(
-            g[:, own], gb[own], columns.alpha[at], columns.weight[at]
+            g[:, own], gb[own], columns.alpha[at], columns.weight[at], columns.constant[:, at]
         )
+    d_theta[columns.constant[:, columns.of(which)]] = 0.0
     return d_theta, d_b

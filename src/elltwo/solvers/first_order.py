@@ -39,6 +39,8 @@ POWER_PASSES, POWER_CHANGE, POWER_MARGIN = 20, 1e-3, 1.1
 #: The intercept counts as minimised at this relative gradient; passes for that, and the largest step there
 #: on a log or logit scale.
 SETTLED, SETTLE_PASSES, SETTLE_STEP = 1e-14, 60, 8.0
+#: Scale of the coordinate of a constant column: no step, divided by it twice, is more than 0.
+UNREACHED = 2.0**1000
 
 
 class Chunk(NamedTuple):
@@ -282,7 +284,10 @@ class Frame:
         squares = h * root_mean_square(spread, p, centre) ** 2
         diagonal = form.d if form.rotation is None else form.rotation**2 @ form.d
         scale = np.sqrt(np.append(squares + float(np.mean(alpha)) / spread.weight * diagonal, h))
-        return cls(rows, spread, form, alpha, centre, np.where(scale > 0, scale, 1.0)[:, None])
+        scale = np.where(scale > 0, scale, 1.0)
+        if centre and form.rotation is None:
+            scale[:-1][spread.scale[:p] == 0] = UNREACHED
+        return cls(rows, spread, form, alpha, centre, scale[:, None])
 
     @property
     def p(self) -> int:
@@ -293,6 +298,11 @@ class Frame:
     def mean(self) -> Array:
         """What the rows are centred at, shape (p,): zero without an intercept."""
         return self.spread.mean[: self.p] if self.centre else np.zeros(self.p)
+
+    @property
+    def varies(self) -> Array:
+        """Whether each column has anything to tell, shape (p, 1): not a constant one beside an intercept."""
+        return np.asarray((self.spread.scale[: self.p, None] > 0) | (not self.centre))
 
     @property
     def loss(self) -> Loss:
@@ -340,9 +350,7 @@ class Frame:
                 g += self.cross(Z, q)
                 gb += q.sum(axis=0)
                 squares += np.einsum("it,it->t", q, slope)
-        if self.centre:
-            g[self.spread.scale[: self.p] == 0] = 0.0
-        return Sums(value, g, gb, squares)
+        return Sums(value, g * self.varies, gb, squares)
 
     def curved(self, weights: Callable[[Chunk], Array], x: Array) -> Array:
         """Return [Z, 1]ᵀ·diag(h)·[Z, 1]·x for x of shape (p + 1, T) and h = `weights`(chunk), (m, T)."""
@@ -633,7 +641,7 @@ class Objective:
     def inside(self, delta: Array, b: Array) -> Array:
         """Return x for δ and the b of the rows as they are."""
         b = b + self.frame.mean @ delta if self.frame.centre else np.zeros_like(b)
-        return np.vstack([delta, b]) * self.frame.scale
+        return np.vstack([delta * self.frame.varies, b]) * self.frame.scale
 
     def outside(self, x: Array) -> tuple[Array, Array]:
         """Return δ and the b of the centred rows."""

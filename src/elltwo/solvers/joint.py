@@ -13,7 +13,7 @@ import numpy.typing as npt
 from elltwo.data.base import Block
 from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
-from elltwo.solvers.base import column_size
+from elltwo.solvers.base import column_size, constant_columns
 from elltwo.solvers.columns import Columns
 from elltwo.solvers.curvature import MANY_ALPHAS, SAMPLE, Curved, Quadratic, merged, nearby, quadratics
 from elltwo.solvers.descent import solve
@@ -99,8 +99,15 @@ class Joint:
             forms=[self.forms[int(i)] for i in k],
             size=self.sizes[:, k * T + np.tile(np.arange(T), K * A)],
             mean=np.stack([s.x_mean for s in self.sets], axis=1)[:, k],
+            constant=self.constant[:, k],
             group=self.group,
         )
+
+    @cached_property
+    def constant(self) -> Array:
+        """The features whose coefficients are 0 in each set, shape (p, K)."""
+        pairs = zip(self.sets, self.forms, strict=True)
+        return np.stack([constant_columns(s, form, self.centre) for s, form in pairs], axis=1)
 
     @cached_property
     def sizes(self) -> Array:

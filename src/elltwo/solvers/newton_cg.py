@@ -22,7 +22,7 @@ from elltwo.losses import FAMILIES, Loss
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Outcome, column_size
+from elltwo.solvers.base import HeldOut, Outcome, column_size, constant_columns
 from elltwo.solvers.dense_rows import DenseRows
 from elltwo.solvers.descent import SMALLEST
 from elltwo.solvers.newton import SEPARATED, refuse_absent
@@ -86,6 +86,11 @@ class ConjugateState:
         return self.statistic.x_mean if self.centre else np.zeros_like(self.statistic.x_mean)
 
     @cached_property
+    def constant(self) -> Array:
+        """The features whose coefficients are 0, (p,)."""
+        return constant_columns(self.statistic, self.form, self.centre)
+
+    @cached_property
     def null(self) -> Array:
         """Intercepts of the model without features: the best ones."""
         rows = self.statistic
@@ -109,7 +114,7 @@ class ConjugateState:
         the null model is wrong by many orders of magnitude, its gradient is no measure.
         """
         found = self.statistic.slopes(theta, b, self.mean)
-        g = found.g + alpha * self.form.apply(theta)
+        g = np.where(self.constant[:, None], 0.0, found.g + alpha * self.form.apply(theta))
         gb = found.gb if self.centre else np.zeros_like(found.gb)
         spread, null = self.size
         slope = null * np.clip(np.sqrt(found.squares) / null, SMALLEST, 1.0)
@@ -162,7 +167,8 @@ class ConjugateState:
         if self.start is not None:
             self.start.solve_path(np.array([alpha]))
             point = self.start.known[alpha]
-            return point.theta, point.b + (self.mean - self.start.mean) @ point.theta
+            b = point.b + (self.mean - self.start.mean) @ point.theta
+            return np.where(self.constant[:, None], 0.0, point.theta), b
         near = [a for a in self.known if a >= alpha] or list(self.known)
         if near:
             point = self.known[min(near, key=lambda a: abs(a - alpha))]
@@ -296,8 +302,9 @@ class _Hessian:
 
     def apply(self, v: Array, vb: Array) -> tuple[Array, Array]:
         """Return the product with (v (p, T), vb (T,))."""
-        result, ub = self.rows.apply(v, vb)
-        result = result + self.alpha * self.state.form.apply(v)
+        varies = ~self.state.constant[:, None]
+        result, ub = self.rows.apply(v * varies, vb)
+        result = result * varies + self.alpha * self.state.form.apply(v)
         return result, ub if self.state.centre else np.zeros_like(ub)
 
     def solve(
@@ -353,7 +360,7 @@ class _Hessian:
             own = None if self.lengths else self.lengths
             inside, _ = self.solve(self.alpha * held, np.zeros(T * together), TRACE_TOL, own)
             total += p * T * together - float(np.sum(held * inside))
-        constant = (self.state.statistic.x_scale == 0) & self.state.centre
+        constant = self.state.constant
         free = (form.d == 0) | (self.alpha.min() == 0)
         blind = float(np.sum(np.where(constant, T, int(coupled))[free]))
         return (total / probes - blind) / (1 if coupled else T)

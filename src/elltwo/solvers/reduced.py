@@ -224,7 +224,9 @@ class ReducedState:
         if self.form.rotation is not None or not (alpha > 0).all():
             return theta
         size = self.statistic.weight * column_size(self.statistic, self.centre) ** 2
-        faint = (d > 0) & (size < FAINT * size.max(initial=0.0)) & (size < FAINT * alpha.min() * d)
+        faint = (
+            (d > 0) & (size > 0) & (size < FAINT * size.max(initial=0.0)) & (size < FAINT * alpha.min() * d)
+        )
         own = (self.rows.X[:, faint] - self.reduction.mean[faint]).T @ slope
         theta = theta.copy()
         theta[faint] = -own / (alpha * d[faint, None])

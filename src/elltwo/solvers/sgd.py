@@ -281,7 +281,8 @@ class Lazy:
 
 def decays(frame: Frame) -> Array:
     """Return r = (α/W)·d/c² for each coefficient, shape (p,)."""
-    return np.asarray(frame.alpha[0] / frame.spread.weight * frame.form.d / frame.scale[:-1, 0] ** 2)
+    c = frame.scale[:-1, 0]
+    return np.asarray(frame.alpha[0] / frame.spread.weight * frame.form.d / c / c)
 
 
 def few_decays(frame: Frame) -> Frame:
