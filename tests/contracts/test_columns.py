@@ -21,9 +21,11 @@ from elltwo.data.memory import MemorySource, canonical_rows
 from elltwo.elasticnet import fit_elastic_net
 from elltwo.engine import fit_source
 from elltwo.errors import InputError, Status
+from elltwo.losses import as_loss
 from elltwo.margins import Margins, mean_and_deviation
 from elltwo.moments import Moments
 from elltwo.results import Fit
+from elltwo.selection import KFold
 from elltwo.solvers import coordinate
 
 Array = npt.NDArray[Any]
@@ -306,3 +308,96 @@ def test_a_constant_column_has_the_coefficient_zero(loss: str, solver: str) -> N
         alone = fitted(kind(x), y, loss, solver, w, tol=tol)
         size = np.abs(alone.coef).max()
         np.testing.assert_allclose(fit.coef[2:4], alone.coef, rtol=0, atol=1e3 * tol * size)
+
+
+@pytest.fixture(scope="module")
+def with_constants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    n = 120
+    table = pd.DataFrame(
+        {"at": [1.7e9] * n, "tenth": [0.1] * n, "x": rng.normal(size=n), "town": ["Ulm"] * n}
+    )
+    table["y"] = table["x"] + rng.normal(size=n)
+    table["won"] = (table["x"] + rng.logistic(size=n) > 0).astype(int)
+    folder = tmp_path_factory.mktemp("constants")
+    table.to_csv(folder / "t.csv", index=False)
+    table.to_parquet(folder / "t.parquet")
+    return {"frame": table, "CSV": folder / "t.csv", "Parquet": folder / "t.parquet"}
+
+
+@pytest.mark.parametrize("form", ["frame", "CSV", "Parquet"])
+@pytest.mark.parametrize(
+    "options", [{}, {"model": "lasso"}, {"family": "binomial"}, {"select": "gcv"}], ids=str
+)
+def test_a_constant_column_of_a_table_does_not_move_predictions(
+    form: str, options: dict[str, Any], with_constants: dict[str, Any]
+) -> None:
+    names = ["won", "y"] if "family" in options else ["y", "won"]
+    fit = elltwo.fit(with_constants[form], names[0], drop=names[1:], **options)
+    coef = dict(zip(fit.feature_names, fit.coef[:, 0], strict=True))
+    assert coef.pop("x") != 0
+    assert set(coef.values()) == {0.0}
+    assert Status.CONSTANT_COLUMNS in fit.status
+    now = with_constants["frame"].head(3)
+    later = now.assign(at=now["at"] + 86_400, tenth=7.0)
+    np.testing.assert_array_equal(fit.predict(now), fit.predict(later))
+
+
+@pytest.mark.parametrize("family", ["gaussian", "binomial", "multinomial"])
+@pytest.mark.parametrize("select", [0.0, 2.0])
+def test_a_constant_column_has_no_standard_error(
+    family: str, select: float, with_constants: dict[str, Any], tmp_path: Any
+) -> None:
+    """And those of the others are what they are without it."""
+    table = with_constants["frame"].drop(columns="won" if family == "gaussian" else "y")
+    if family == "multinomial":
+        table["won"] = np.where(table["x"] > 0.8, "b", np.where(np.arange(120) % 3 > 0, "a", "c"))
+    target, options = table.columns[-1], {"family": family, "select": select, "inference": "bayes"}
+    if family == "multinomial" and select == 0:
+        select = options["select"] = 0.1
+    fit, alone = (elltwo.fit(t, target, **options) for t in (table, table[["x", target]]))
+    found, right = fit.inference, alone.inference
+    at = fit.feature_names.index("x")
+    se = found.standard_errors()
+    np.testing.assert_allclose(se.coef[at], right.standard_errors().coef[0], rtol=1e-6)
+    np.testing.assert_allclose(se.intercept, right.standard_errors().intercept, rtol=1e-6)
+    assert np.isnan(np.delete(se.coef, at, axis=0)).all()
+    assert np.isnan(np.delete(found.intervals().coef, at, axis=0)).all()
+    np.testing.assert_allclose(found.df, right.df, rtol=1e-6)
+    line = next(line for line in fit.summary().splitlines() if line.startswith("tenth"))
+    assert line.split()[1:5] == ["0", "–", "–", "–"]
+    fit.save(tmp_path / "m.safetensors")
+    kept = elltwo.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(kept.inference.standard_errors().coef, se.coef)
+    now = table.head(3)
+    later = now.assign(at=now["at"] + 86_400)
+    for model in (fit, kept):
+        first, second = (model.predict_interval(t) for t in (now, later))
+        np.testing.assert_allclose(np.asarray(first), np.asarray(second), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "solver"), [("gaussian", "spectral"), ("binomial", "newton"), ("multinomial", "newton-cg")]
+)
+def test_a_column_that_is_constant_in_a_fold_is_left_out_there(loss: str, solver: str) -> None:
+    """Folds of ten rows; the column is 1.7e9 but in one of them: the score is that of explicit refits."""
+    rng = np.random.default_rng(5)
+    n = 50
+    X = np.column_stack([rng.normal(size=n), np.full(n, 1.7e9)])
+    X[-10:, 1] += 1000 * rng.normal(size=10)
+    y = targets(loss, X[:, 0], rng)
+    folds = [(np.delete(np.arange(n), test), test) for test in np.arange(n).reshape(5, 10)]
+    alpha = np.array([0.5])
+    path = fit_source(MemorySource(X, y), KFold(folds, alpha), loss=loss, solver=solver).path
+    total = 0.0
+    for train, test in folds:
+        columns = [0] if test[0] == 40 else [0, 1]
+        fit = fit_source(
+            MemorySource(X[train][:, columns], y[train]),
+            0.5,
+            loss=loss,
+            solver="newton" if loss != "gaussian" else "orthogonal",
+        )
+        eta = X[test][:, columns] @ fit.coef + fit.intercept
+        total += np.sum(2 * as_loss(loss).value(y[test].reshape(10, -1), eta))
+    assert float(np.ravel(path.score)[0]) == pytest.approx(total / n, rel=1e-6)

@@ -107,11 +107,12 @@ def infer(
     ):  # what is not finite is looked for at the end of the pass
         gathered, scales, n = gather(problem, *own, information, estimated)
     form = problem.form(scales)
+    varies = (scales > 0) | (not problem.fit_intercept) | (form.rotation is not None)
     if loss.coupled:
-        inverses = [invert_joint(problem, gathered[0], form, float(alphas[0]), theta.shape[1])]
+        inverses = [invert_joint(problem, gathered[0], form, float(alphas[0]), theta.shape[1], varies)]
         n *= theta.shape[1] - 1
     else:
-        inverses = invert_targets(problem, gathered, form, alphas)
+        inverses = invert_targets(problem, gathered, form, alphas, varies)
     per = theta.shape[1] // len(gathered)
     residual_df = np.array([n - f.trace for f in inverses])
     if dispersion is not None:

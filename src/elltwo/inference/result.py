@@ -178,6 +178,8 @@ class Inference:
     def standard_errors(self, kind: str | None = None) -> PerCoefficient:
         """Return the standard errors, shapes (p, T) and (T,); 0 for an intercept that is not fitted.
 
+        NaN for a feature that is constant beside an intercept: its coefficient is 0, and no row tells of it.
+
         Parameters
         ----------
         kind : {"bayes", "model", "sandwich"}, optional
@@ -203,7 +205,8 @@ class Inference:
             back = np.append(-centre, 1.0)
             for k in range(K):
                 own = V[k, :, k, :]
-                coef.append(np.sqrt(np.maximum(own.diagonal()[:p], 0.0)))
+                variance = own.diagonal()[:p]
+                coef.append(np.sqrt(np.where(variance > 0, variance, np.nan)))
                 square = back @ own @ back if self.fit_intercept else 0.0
                 intercept.append(np.sqrt(max(float(square), 0.0)))
         return PerCoefficient(np.stack(coef, axis=1), np.array(intercept))
@@ -273,7 +276,7 @@ class Inference:
         se, results = self.standard_errors(kind), []
         for value, error in zip((self.coef, self.intercept), se, strict=True):
             with np.errstate(divide="ignore", invalid="ignore"):
-                distance = np.where(value == 0, 0.0, -np.abs(value) / error)
+                distance = np.where(value == 0, 0.0 * error, -np.abs(value) / error)
             tail = stdtr(self._degrees, distance) if self.estimated else ndtr(distance)
             results.append(np.asarray(2 * tail))
         return PerCoefficient(*results)

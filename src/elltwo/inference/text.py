@@ -114,6 +114,8 @@ def _text_table(rows: list[dict[str, Any]], p: int, percent: str, ratio: str, mo
 
 def _short(value: float) -> str:
     """Return four significant digits, with trailing zeros so that columns can be compared."""
+    if np.isnan(value):
+        return "–"
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
     decimals = 3 - int(np.floor(np.log10(abs(value))))

@@ -102,8 +102,8 @@ class Coupled:
             slopes = np.where(constant[:, own], 0.0, g[:, own] - np.multiply.outer(self.mean, gb[own]))
             right = np.vstack([gb[own] if self.centre else np.zeros(K), slopes]).T.reshape(-1)
             moved = -self.solver(float(alpha[first]) / share)(right).reshape(K, -1).T / share
-            d_theta[:, own] = moved[1:]
-            d_b[own] = moved[0] - self.mean @ moved[1:] if self.centre else 0.0
+            d_theta[:, own] = np.where(constant[:, own], 0.0, moved[1:])
+            d_b[own] = moved[0] - self.mean @ d_theta[:, own] if self.centre else 0.0
         return d_theta, d_b
 
     def df(self, alpha: float) -> float:

@@ -132,7 +132,7 @@ class Curved:
         share = weight / self.weight
         mean = self.moments.x_mean if self.centre else np.zeros_like(self.moments.x_mean)
         rhs = np.where(constant, 0.0, -(g - np.multiply.outer(mean, gb)) / share)
-        d_theta = self._solve(rhs, alpha / share)
+        d_theta = np.where(constant, 0.0, self._solve(rhs, alpha / share))
         if not self.centre:
             return d_theta, np.zeros(len(gb))
         total = self.moments.weight * share

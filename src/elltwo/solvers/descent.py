@@ -296,5 +296,4 @@ def steps(
         d_theta[:, own], d_b[own] = quadratic[which[same[0]]].step(
             g[:, own], gb[own], columns.alpha[at], columns.weight[at], columns.constant[:, at]
         )
-    d_theta[columns.constant[:, columns.of(which)]] = 0.0
     return d_theta, d_b

@@ -85,7 +85,7 @@ def _with_errors(facts: dict[str, Any], target: dict[str, Any], most: int | None
     keys = {"coef": "Coefficient", "std_error": "Std. error", "low": percent, "high": "to"}
     keys |= {"statistic": tested, "p_value": "p"} if rows and "p_value" in rows[0] else {}
     columns = [
-        [r[key] for r in shown] + [target["intercept" if key == "coef" else f"intercept_{key}"]] * b
+        [_known(r[key]) for r in shown] + [target["intercept" if key == "coef" else f"intercept_{key}"]] * b
         for key in keys
     ]
     standard = [[r["standardized"] for r in shown] + [None] * b]
@@ -93,9 +93,14 @@ def _with_errors(facts: dict[str, Any], target: dict[str, Any], most: int | None
     parts += note_left_out(len(rows) - len(shown))
     if facts["family"] in RATIOS:
         key, head, _ = RATIOS[facts["family"]]
-        ratios = [[r[k] for r in shown] for k in (key, f"{key}_low", f"{key}_high", f"{key}_sd")]
+        ratios = [[_known(r[k]) for r in shown] for k in (key, f"{key}_low", f"{key}_high", f"{key}_sd")]
         parts += ["", _fitted(["Feature", head, percent, "to", "per s.d."], shown, False, ratios)]
     return "\n".join(parts)
+
+
+def _known(value: float | None) -> float | str:
+    """Return a number of a feature, or what stands for none: constant features have no standard error."""
+    return "–" if value is None else value
 
 
 def _error_notes(facts: dict[str, Any]) -> list[str]:
