@@ -197,6 +197,7 @@ class Inference:
         spread = self._spread(kind)
         if spread.known is not None:
             return spread.known
+        assert spread.matrices is not None
         p, coef, intercept = len(self.coef), [], []
         for s, centre in enumerate(self.centres):
             V = self.about_centre(s, kind)
@@ -205,8 +206,8 @@ class Inference:
             back = np.append(-centre, 1.0)
             for k in range(K):
                 own = V[k, :, k, :]
-                variance = own.diagonal()[:p]
-                coef.append(np.sqrt(np.where(variance > 0, variance, np.nan)))
+                known = spread.matrices[s].diagonal()[k * q : k * q + p] > 0
+                coef.append(np.where(known, np.sqrt(np.maximum(own.diagonal()[:p], 0.0)), np.nan))
                 square = back @ own @ back if self.fit_intercept else 0.0
                 intercept.append(np.sqrt(max(float(square), 0.0)))
         return PerCoefficient(np.stack(coef, axis=1), np.array(intercept))
