@@ -723,7 +723,7 @@ def test_undetermined_coefficients_are_named() -> None:
     X = np.column_stack([X, X[:, 1]])
     source = MemorySource(X, y, feature_names=("a", "b", "c", "d"))
     theta, b = fitted(Problem(MemorySource(X[:, :3], y)), 0.0)
-    with pytest.raises(InputError, match="do not determine every coefficient.*'b', 'd', constant or"):
+    with pytest.raises(InputError, match=r"do not determine every coefficient.*'b', 'd', constant or"):
         infer(Problem(source), np.append(theta[:, 0], 0.0), b, 0.0)
     problem = Problem(source)
     at = fitted(problem, 2.0)
