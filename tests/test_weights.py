@@ -254,6 +254,12 @@ def test_the_summary_says_what_the_weights_were_taken_for(tmp_path: Path) -> Non
     assert (facts["weights"], facts["weights_column"]) == ("frequency", "copies")
 
 
+@pytest.mark.parametrize("command", ["fit", "compare"])
+def test_the_command_line_offers_every_kind(command: str) -> None:
+    (option,) = (o for o in cli.commands[command].params if o.name == "weights_are")
+    assert (tuple(option.type.choices), option.default) == (WEIGHTS_ARE, "analytic")
+
+
 # ------------------------------------------------------------------------------------- notes and refusals
 
 
