@@ -35,6 +35,7 @@ from elltwo.selection import (
 from elltwo.selection import refine as refine_alpha
 from elltwo.solvers.auto import escalate
 from elltwo.solvers.base import Outcome, State, df_at, models, targets_as_given, unexplained
+from elltwo.solvers.certificate import told
 from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 
 Array = npt.NDArray[Any]
@@ -409,11 +410,7 @@ class Run:
         lost = ROUNDOFF * certificate.condition**2 > PATH_LOSS
         if self.solver == "auto" and lost and np.isinf(state.condition_limit) and self.problem.squared:
             notes.append(Status.ORTHOGONAL)
-        if certificate.digits < 6:
-            notes.append(Status.LOST_DIGITS)
-        if certificate.measured_on == "moments":
-            notes.append(Status.MOMENTS_ONLY)
-        return tuple(notes)
+        return tuple(dict.fromkeys([*notes, *told(certificate)]))
 
 
 def _condition(state: State, alpha: float) -> float:

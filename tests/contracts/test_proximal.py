@@ -473,7 +473,7 @@ def test_too_few_steps_are_told() -> None:
     X = rng.normal(size=(50, 4))
     y = draw("binomial", 3 * X[:, 0], rng)
     outcome = state_of(X, y, "binomial", max_rounds=1).outcome(np.array([0.01]), 1e-10)
-    assert outcome.notes == (Status.NOT_CONVERGED,)
+    assert outcome.notes[0] is Status.NOT_CONVERGED
 
 
 def test_what_cannot_be_used_is_refused() -> None:

@@ -18,10 +18,12 @@ import numpy.typing as npt
 from elltwo.array import ROUNDOFF
 from elltwo.data.memory import MemorySource
 from elltwo.data.weights import weights_are
+from elltwo.errors import Status
 from elltwo.kernel_fitting.features import centers_of, dual_of, features_of, fit_features
 from elltwo.kernel_fitting.result import from_coordinates
 from elltwo.kernel_fitting.task import KernelTask
 from elltwo.results import Certificate, Fit
+from elltwo.solvers.certificate import told
 from elltwo.solvers.kernel_coordinates import Coordinates
 from elltwo.solvers.kernel_dual import symmetric_product
 from elltwo.solvers.kernel_fit import KernelFit
@@ -65,6 +67,9 @@ def fit_exact(task: KernelTask, kernel: Any, text: str, lower: Array, why: str) 
         b=b,
         dual=dual,
         certificate=certificate,
+        status=tuple(
+            dict.fromkeys([s for s in fit.status if s is not Status.LOST_DIGITS] + [*told(certificate)])
+        ),
         solver="exact",
         solver_reason=f"{why}, {len(at.g):,} of them",
     )

@@ -14,8 +14,15 @@ from elltwo.kernel_fitting.result import from_coordinates, kernel_fit, path_of_g
 from elltwo.kernel_fitting.task import NYSTROM_TOL, TOL, KernelTask
 from elltwo.results import Certificate
 from elltwo.run import Run
+from elltwo.solvers.certificate import dual_notes
 from elltwo.solvers.kernel import KernelSolver, KernelSource
-from elltwo.solvers.kernel_dual import dual_digits, dual_residual, relative_residual, solve_dual
+from elltwo.solvers.kernel_dual import (
+    dual_digits,
+    dual_residual,
+    dual_rounding,
+    relative_residual,
+    solve_dual,
+)
 from elltwo.solvers.kernel_fit import KernelFit
 from elltwo.solvers.nystrom import MANY_CENTERS, solve_nystrom
 
@@ -81,6 +88,8 @@ def fit_one_alpha(task: KernelTask, kernel: Any, text: str, lower: Array) -> Ker
     worst = relative_residual(residual, size)
     condition = float((found.largest + alpha.max()) / alpha.min())
     digits = dual_digits(worst, size, alpha, found.a, w, condition)
+    certificate = Certificate(worst, "rows", float(np.sqrt(condition)), digits, 0)
+    rounding = dual_rounding(size, found.a, found.largest)
     return kernel_fit(
         task,
         kernel,
@@ -93,8 +102,8 @@ def fit_one_alpha(task: KernelTask, kernel: Any, text: str, lower: Array) -> Ker
         rule="fixed",
         rule_text="given",
         path=path_of_given(alpha, found.df, found.a, found.b),
-        certificate=Certificate(worst, "rows", float(np.sqrt(condition)), digits, 0),
-        status=(),
+        certificate=certificate,
+        status=dual_notes(certificate, task.tol or TOL, rounding),
         solver=found.method,
         solver_reason=f"{found.why}; {found.steps} steps" if found.steps else found.why,
         deviance=np.asarray(w @ (y - fitted) ** 2),
@@ -139,7 +148,7 @@ def fit_on_centers(task: KernelTask, kernel: Any, text: str, why: str) -> Kernel
         rule_text="given",
         path=path_of_given(alpha, df, a, found.intercept),
         certificate=found.certificate,
-        status=(),
+        status=found.notes,
         solver="nystrom",
         solver_reason=f"{why}; {m:,} centres; conjugate gradients over blocks of rows, {found.steps} steps",
         deviance=found.rss,

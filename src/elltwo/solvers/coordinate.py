@@ -19,19 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF
-from elltwo.errors import InputError, Status
+from elltwo.data.base import Block
+from elltwo.errors import InputError
+from elltwo.losses import Gaussian
 from elltwo.moments import Moments, gather
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.results import Certificate
 from elltwo.solvers.base import (
     UNDETERMINED,
     Influence,
     Outcome,
+    column_size,
     intercepts,
     leave_out_weight,
     row_chunks,
 )
+from elltwo.solvers.certificate import FEWEST, ROUNDINGS, SAMPLE, SINGULAR, Reached, Rounding, judged
 from elltwo.solvers.dual import gather_rows
 from elltwo.solvers.reduced_design import Reduced, reduce_gram, reduce_rows, reduce_sparse
 from elltwo.solvers.wide_rows import SparseRows, WideRows, gather_sparse
@@ -197,52 +200,94 @@ class CoordinateState:
         return l1_grid(self.largest_alpha, self.statistic.rows, len(self.form.d))
 
     def condition(self, alpha: float, target: int | None = None) -> float:
-        """Return κ̂² = (g_max + λ₂)/(g_min + λ₂) of the active columns, of one target or the worst of all."""
-        worst, l2 = 1.0, alpha * (1 - self.l1_ratio)
+        """Return κ̂² of the active columns' G_S + λ₂I, columns scaled, of one target or the worst of all."""
+        worst = 1.0
         for t in range(self.n_targets) if target is None else (target,):
-            g = self._spectrum(t, float(alpha))
-            if len(g):
-                low = float(g.min()) + l2
-                worst = max(worst, (float(g.max()) + l2) / low if low > 0 else np.inf)
+            H = self._active_matrix(t, float(alpha))
+            if len(H):
+                g = np.linalg.eigvalsh(_scaled(H)[0])
+                worst = max(worst, float(g[-1] / g[0]) if g[0] > 0 else np.inf)
         return worst
 
-    def residual(self, target: int, alpha: float) -> float:
-        """Return the largest violation of an optimality condition, as a share of ‖z_j‖·‖y − ȳ‖."""
+    def violation(self, target: int, alpha: float) -> tuple[Array, Array]:
+        """Return the violation of each optimality condition, in scaled coordinates, and as a share.
+
+        That is of ‖z_j‖·‖y − ȳ‖.
+        """
         (point,) = self.points(target, np.array([alpha]))
         design = self.reduced.design
         g = design.gradient(target, point.features, point.values)
         u = np.zeros(design.size)
         u[point.features] = point.values
-        violation = kkt_residual(g[:, None], u[:, None], np.ones(len(u)), np.array([alpha]), self.l1_ratio)[
-            :, 0
-        ]
+        each = kkt_residual(g[:, None], u[:, None], np.ones(len(u)), np.array([alpha]), self.l1_ratio)[:, 0]
         size = design.norms * np.sqrt(float(design.yy[target]))
-        return float((np.abs(violation)[size > 0] / size[size > 0]).max(initial=0.0))
+        return each, np.divide(np.abs(each), size, out=np.zeros(len(u)), where=size > 0)
 
     def outcome(self, alpha: Array, tol: float) -> Outcome:
         """Return the model with an alpha of its own for each target (T,), and its certificate.
 
-        A duality gap above `tol` or the solver's own, whichever is larger, is told by the status.
+        Its digits are those of the active set's system, signs held. A duality gap above `tol` or the solver's
+        own, whichever is larger, is told by the status.
         """
         s, targets = self.statistic, [(t, float(a)) for t, a in enumerate(alpha)]
         coef = self.coef_at(alpha)
+        b = intercepts(s, coef[None], self.centre)[0]
         condition = max(self.condition(a, t) for t, a in targets)
-        certificate = Certificate(
-            residual=max(self.residual(t, a) for t, a in targets),
-            measured_on="moments" if isinstance(s, Moments) else "rows",
-            condition=float(np.sqrt(condition)),
-            digits=float(np.clip(-np.log10(ROUNDOFF * condition), 0.0, 15.9)),
-            refinements=0,
+        left, worst, idle = np.zeros_like(coef), 0.0, 0.0
+        for t, a in targets:
+            each, share = self.violation(t, a)
+            inside = self.points(t, np.array([a]))[0].features
+            left[self.reduced.held[inside], t] = each[inside] * self.reduced.root[inside]
+            worst = max(worst, float(share.max(initial=0.0)))
+            idle = max(idle, float(np.delete(share, inside).max(initial=0.0)))
+
+        def newton(g: Array, gb: Array) -> tuple[Array, Array]:
+            mean = s.x_mean * self.centre
+            step = self.solve(g - np.multiply.outer(mean, gb), alpha)
+            return step, gb / s.weight * self.centre - mean @ step
+
+        deviance = np.array([self.deviance(np.array([a]))[0, t] for t, a in targets])
+        reached = Reached(
+            theta=coef,
+            b=b,
+            step=newton(left, np.zeros(len(alpha))),
+            noise=self._rounding(coef, b, alpha, deviance).spread(newton),
+            residual=worst,
+            condition=condition,
+            deviance=deviance,
+            passes=0,
+            known=condition < SINGULAR,
+            deficient=self.unresolved > 0,
             gap=max(float(self.gap(np.array([a]))[0, t]) for t, a in targets),
+            idle=idle,
         )
-        solved = certificate.gap is not None and certificate.gap <= max(tol, self.tol)
-        return Outcome(
-            coef=coef,
-            intercept=intercepts(s, coef[None], self.centre)[0],
-            deviance=np.array([self.deviance(np.array([a]))[0, t] for t, a in targets]),
-            null_deviance=s.weight * (s.y_scale**2 + (0.0 if self.centre else s.y_mean**2)),
-            certificate=certificate,
-            notes=() if solved else (Status.NOT_CONVERGED,),
+        from_moments = isinstance(s, Moments)
+        certificate, notes = judged(
+            reached, s, Gaussian(), max(tol, self.tol), measured_on="moments" if from_moments else "rows"
+        )
+        null = s.weight * (s.y_scale**2 + (0.0 if self.centre else s.y_mean**2))
+        return Outcome(coef, b, deviance, null, certificate, notes)
+
+    def _rounding(self, coef: Array, b: Array, alpha: Array, deviance: Array) -> Rounding:
+        """Return how uncertain rounding leaves the gradient: on rows, or what it makes of moments.
+
+        Σ wzⱼzₖ and Σ wzⱼy are known to u‖zⱼ‖‖zₖ‖ and u‖zⱼ‖‖y‖, and each number of the data to u of its size.
+        """
+        s, root = self.statistic, np.sqrt(self.form.d)[:, None]
+        pull = alpha * (self.l1_ratio * root * np.sign(coef) + (1 - self.l1_ratio) * root**2 * coef)
+        if not isinstance(s, Moments):
+            step = max(1, len(s.w) // max(FEWEST, SAMPLE // s.X.shape[1]))
+            few = Block(s.X[::step], s.y[::step], s.w[::step], 0)
+            return Rounding.on(few, Gaussian(), s.rows, coef, b, pull)
+        spread, size = (
+            scale[:, None] for scale in (column_size(s, self.centre), np.hypot(s.x_scale, s.x_mean))
+        )
+        terms = np.sqrt(s.weight) * (s.y_scale + spread.T @ np.abs(coef))
+        terms = terms + np.hypot(s.y_mean, s.y_scale) + np.sqrt(size.T**2 @ coef**2)
+        unit, weigh = ROUNDINGS * ROUNDOFF, np.sqrt(s.weight)
+        own = weigh * (size * np.sqrt(deviance) + spread * terms) + np.abs(pull)
+        return Rounding(
+            np.zeros((0, len(coef))), np.zeros((0, len(alpha))), unit * own, unit * weigh * terms[0], 1.0
         )
 
     def solve(self, rhs: Array, alpha: Array) -> Array:
@@ -254,7 +299,8 @@ class CoordinateState:
             inside = np.zeros(0)
             if len(S):
                 own = (rhs[r.held[S], t] - r.through[:, S].T @ rhs[r.free, t]) / r.root[S]
-                inside = np.linalg.lstsq(self._active_matrix(t, float(a)), own)[0] / r.root[S]
+                matrix, size = _scaled(self._active_matrix(t, float(a)))
+                inside = np.linalg.lstsq(matrix, own / size)[0] / size / r.root[S]
             out[r.held[S], t] = inside
             out[r.free, t] = r.own @ (r.own.T @ rhs[r.free, t]) - r.through[:, S] @ inside
         return out
@@ -300,6 +346,12 @@ class CoordinateState:
                 keep[keep < UNDETERMINED] = np.nan
                 residual = (y[:, t] - y_mean[t])[:, None] - Z @ coef[:, :, t].T
                 yield Influence(rows, slice(t, t + 1), residual[:, :, None], keep, w)
+
+
+def _scaled(H: Array) -> tuple[Array, Array]:
+    """Return a matrix with a unit diagonal, and the sizes that its rows and columns were divided by."""
+    size = np.sqrt(np.where(H.diagonal() > 0, H.diagonal(), 1.0))
+    return H / size / size[:, None], size
 
 
 def l1_grid(top: float, rows: int, features: int) -> Array:

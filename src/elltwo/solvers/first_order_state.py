@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF
-from elltwo.errors import InputError, Status
+from elltwo.errors import InputError
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Influence, Outcome, rank_cutoff, varying
+from elltwo.solvers.base import HeldOut, Influence, Outcome, column_size, rank_cutoff, varying
+from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified, dependent
 from elltwo.solvers.first_order import (
     Descent,
     Frame,
-    Objective,
-    Recorder,
     Rows,
     Spread,
     hessian_weights,
@@ -31,6 +28,8 @@ Array = npt.NDArray[Any]
 
 #: Largest order of a Hessian that is formed, for effective degrees of freedom and condition numbers.
 MOST_ORDER = 10_000
+#: Bytes of factorised Hessians that are kept.
+KEPT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +134,7 @@ class DescentState:
     descend: Callable[[Frame, tuple[Array, Array] | None], Descent]
     condition_limit: float = np.inf
     known: dict[float, Descent] = field(default_factory=dict, repr=False)
+    _kept: dict[float, list[_Factor]] = field(default_factory=dict, repr=False)
 
     @property
     def problem(self) -> Problem:
@@ -192,6 +192,10 @@ class DescentState:
 
         `b` is that of the centred rows. For classes the order of the coordinates is (class, feature).
         """
+        return [H for H, _, _ in self._bordered(delta, b)]
+
+    def _bordered(self, delta: Array, b: Array) -> list[tuple[Array, Array, Array]]:
+        """Return the same, with C⁻¹sᵀ and C⁻¹ for the blocks s and C of the intercept, profiled out."""
         self._order()
         frame = self.frame(0.0)
         p, T = delta.shape
@@ -211,10 +215,9 @@ class DescentState:
                     side[g, i, :, j] += dense.T @ q
                     corner[g, i, j] += q.sum()
         H, side = H.reshape(groups, k * p, k * p), side.reshape(groups, k * p, k)
-        if not self.centre:
-            return list(H)
-        parts = zip(H, side, corner, strict=True)
-        return [h - s @ np.linalg.pinv(c, hermitian=True) @ s.T for h, s, c in parts]
+        inverse = np.linalg.pinv(corner, hermitian=True) * self.centre
+        through = inverse @ side.swapaxes(1, 2)
+        return list(zip(H - side @ through, through, inverse, strict=True))
 
     def _at(self, alpha: float) -> tuple[Array, Array]:
         """Return δ and the centred rows' b at an alpha."""
@@ -224,53 +227,37 @@ class DescentState:
     def _penalty(self, order: int) -> Array:
         return np.kron(np.eye(order // len(self.form.d)), self.form.matrix())
 
-    def _factors(self, alpha: float) -> list[tuple[Array, Array, Array, Array]]:
-        """Return, for each Hessian, itself, scales that make the diagonal of H + αP one, and that matrix's
-        eigenvalues and eigenvectors.
-        """
-        found = []
-        for H in self.hessians(*self._at(alpha)):
-            M = H + alpha * self._penalty(len(H))
-            scale = np.sqrt(np.where(M.diagonal() > 0, M.diagonal(), 1.0))
-            values, vectors = np.linalg.eigh(M / scale / scale[:, None])
-            found.append((H, scale, values, vectors))
-        return found
+    def _factors(self, alpha: float) -> list[_Factor]:
+        """Return H + αP, factorised, for each target, or one for classes; small ones are kept."""
+        if alpha not in self._kept:
+            if 16 * (len(self._kept) + 1) * self._order() ** 2 > KEPT_BYTES:
+                self._kept.clear()
+            self._kept[alpha] = [
+                _Factor.of(*parts, alpha * self._penalty(len(parts[0])))
+                for parts in self._bordered(*self._at(alpha))
+            ]
+        return self._kept[alpha]
 
     def df(self, alphas: Array) -> Array:
         """Return tr[(H + αP)⁻¹H] with the data's Hessian H at the optimum, shape (A,): mean over targets."""
-        result = []
-        for alpha in alphas:
-            each = []
-            for H, scale, values, vectors in self._factors(float(alpha)):
-                keep = values > rank_cutoff(len(H), float(values[-1]), squared=True)
-                inner = vectors.T @ (H / scale / scale[:, None]) @ vectors
-                each.append(np.sum(inner.diagonal()[keep] / values[keep]))
-            result.append(np.mean(each))
-        return np.array(result)
+        return np.array([np.mean([factor.df() for factor in self._factors(float(a))]) for a in alphas])
 
     def condition(self, alpha: float) -> float:
         """Return κ̂² of H + αP, its columns scaled; columns without curvature are left out."""
-        worst = 1.0
-        for H, scale, values, _ in self._factors(alpha):
-            live = int(np.count_nonzero(H.diagonal() + scale**2 * (alpha > 0) > 0))
-            positive = values[len(values) - live :]
-            worst = max(worst, float(values[-1] / positive[0]) if positive[0] > 0 else np.inf)
-        return worst
+        return max(factor.condition for factor in self._factors(alpha))
 
     def solve(self, rhs: Array, alpha: Array) -> Array:
         """Return (H + α_t P)⁻¹ rhs_t at the optimum; classes have one alpha."""
-        coupled, T = self.problem.loss.coupled, rhs.shape[1]
-        result = np.empty_like(rhs)
-        for t in (0,) if coupled else range(T):
-            H, scale, values, vectors = self._factors(float(alpha[t]))[t]
-            keep = values > rank_cutoff(len(H), float(values[-1]), squared=True)
-            right = (rhs.T.ravel() if coupled else rhs[:, t]) / scale
-            along = np.where(keep, vectors.T @ right / np.where(keep, values, 1.0), 0.0)
-            solution = vectors @ along / scale
-            if coupled:
-                return solution.reshape(T, -1).T
-            result[:, t] = solution
-        return result
+        return -self._newton(rhs, np.zeros(rhs.shape[1]), alpha)[0]
+
+    def _newton(self, g: Array, gb: Array, alpha: Array) -> tuple[Array, Array]:
+        """Return the Newton step (δθ, δb of the centred rows) for a gradient about the means."""
+        T = g.shape[1]
+        if self.problem.loss.coupled:
+            step, level = self._factors(float(alpha[0]))[0].newton(g.T.ravel(), gb)
+            return step.reshape(T, -1).T, level
+        found = [self._factors(float(a))[t].newton(g[:, t], gb[t : t + 1]) for t, a in enumerate(alpha)]
+        return np.stack([step for step, _ in found], axis=1), np.concatenate([level for _, level in found])
 
     @cached_property
     def null(self) -> tuple[Array, Array]:
@@ -306,38 +293,89 @@ class DescentState:
             "Use solver='auto' or 'newton', or choose alpha with 'kfold'."
         )
 
-    def outcome(self, alpha: Array, tol: float) -> Outcome:  # noqa: ARG002
+    def outcome(self, alpha: Array, tol: float) -> Outcome:
         """Return the chosen models, and how right they are.
 
-        The correct digits are those that the Newton step from there, not taken, would leave as they are;
-        coefficients whose effect is a 1e-10 of the largest count as 0.
+        What the method's own tolerance allows counts as reached, whatever `tol`.
         """
+        rows, problem = self.statistic, self.problem
         results = [self.result(float(a)) for a in alpha]
         coef = np.stack([r.coef[:, t] for t, r in enumerate(results)], axis=1)
         b = np.array([r.intercept[t] for t, r in enumerate(results)])
         gradient = np.stack([r.gradient[:, t] for t, r in enumerate(results)], axis=1)
-        condition = max(self.condition(float(a)) for a in np.unique(alpha))
-        effect = np.abs(coef) * self.statistic.x_scale[:, None]
-        real = effect > 1e-10 * effect.max(initial=0.0)
-        step = np.abs(self.solve(gradient, alpha)[real] / coef[real]).max(initial=0.0)
-        floor = ROUNDOFF * np.sqrt(condition) if np.isfinite(condition) else 1.0
-        certificate = Certificate(
-            residual=max(r.relative for r in results),
-            measured_on="rows",
-            condition=float(np.sqrt(condition)),
-            digits=float(np.clip(-np.log10(max(step, floor, 1e-300)), 0.0, 15.9)),
-            refinements=max(int(r.trace.passes[-1]) for r in results),
-        )
-        reduced = (part[None] for part in self.problem.reduce(coef, b))
-        reached = all(r.converged and r.profiled for r in results)
-        notes = () if reached else (Status.NOT_CONVERGED,)
-        return Outcome(
-            coef, b, self.statistic.deviance(*reduced)[0], self.null_deviance(), certificate, notes
-        )
+        theta, b = problem.reduce(coef, b)
+        mean = self.frame(0.0).mean
 
-    def null_deviance(self) -> Array:
-        """Return the deviance of the best intercept alone, (T,) or (1,)."""
-        objective = Objective.of(self.frame(0.0), Recorder())
-        prior = np.broadcast_to(self.problem.prior_column, self.null[0].shape)
-        sums, _, _ = objective.settle(-prior, self.null[1])
-        return 2 * sums.value
+        def newton(g: Array, gb: Array) -> tuple[Array, Array]:
+            step, level = self._newton(g - np.multiply.outer(mean, gb), gb, alpha)
+            return step, level - mean @ step
+
+        condition = max(self.condition(float(a)) for a in np.unique(alpha))
+        singular = np.isinf(condition)
+        varies = np.flatnonzero(column_size(rows, self.centre) > 0)
+        rounding = Rounding.of(problem, rows.rows, theta, b, alpha * self.form.apply(theta))
+        residual = max(r.relative for r in results)
+        reached = Reached(
+            theta=theta,
+            b=b,
+            step=newton(gradient, np.zeros_like(b)),
+            noise=rounding.spread(newton),
+            residual=residual,
+            condition=condition,
+            deviance=rows.deviance(theta[None], b[None])[0],
+            passes=max(int(r.trace.passes[-1]) for r in results),
+            known=condition < SINGULAR or (singular and dependent(problem, rows, varies)),
+            deficient=singular,
+        )
+        own = residual if all(r.converged for r in results) else tol
+        return certified(reached, problem, rows, self.form, alpha, max(tol, own))
+
+
+@dataclass(frozen=True, eq=False)
+class _Factor:
+    """M = H + αP of one target, or of all classes: its eigenvectors with columns scaled to a unit diagonal.
+
+    `through` and `inverse` are C⁻¹sᵀ and C⁻¹ of the intercepts that are profiled out of H; `live` counts the
+    columns that have any curvature.
+    """
+
+    H: Array
+    through: Array
+    inverse: Array
+    scale: Array
+    values: Array
+    vectors: Array
+    live: int
+
+    @classmethod
+    def of(cls, H: Array, through: Array, inverse: Array, pull: Array) -> _Factor:
+        M = H + pull
+        live = int(np.count_nonzero(M.diagonal() > 0))
+        scale = np.sqrt(np.where(M.diagonal() > 0, M.diagonal(), 1.0))
+        values, vectors = np.linalg.eigh(M / scale / scale[:, None])
+        return cls(H, through, inverse, scale, values, vectors, live)
+
+    @property
+    def keep(self) -> Array:
+        """Which eigenvalues are no rounding noise."""
+        return np.asarray(self.values > rank_cutoff(len(self.H), float(self.values[-1]), squared=True))
+
+    @property
+    def condition(self) -> float:
+        """κ̂² over columns with curvature; infinite if M is singular there."""
+        if self.live == 0:
+            return 1.0
+        first = len(self.values) - self.live
+        return float(self.values[-1] / self.values[first]) if self.keep[first] else np.inf
+
+    def df(self) -> float:
+        """Return tr[M⁻¹H]."""
+        inner = self.vectors.T @ (self.H / self.scale / self.scale[:, None]) @ self.vectors
+        return float(np.sum(inner.diagonal()[self.keep] / self.values[self.keep]))
+
+    def newton(self, g: Array, gb: Array) -> tuple[Array, Array]:
+        """Return the Newton step for a gradient: of δ, and of the intercepts."""
+        right = (g - self.through.T @ gb) / self.scale
+        along = np.where(self.keep, self.vectors.T @ right / np.where(self.keep, self.values, 1.0), 0.0)
+        step = -(self.vectors @ along) / self.scale
+        return step, -self.inverse @ gb - self.through @ step

@@ -33,9 +33,11 @@ from elltwo.solvers.base import (
     rank_cutoff,
     target_slices,
 )
+from elltwo.solvers.certificate import dual_notes
 from elltwo.solvers.kernel_dual import (
     dual_digits,
     dual_residual,
+    dual_rounding,
     relative_residual,
     symmetric_product,
     symmetric_rows,
@@ -328,7 +330,7 @@ class KernelState:
                 residual[w == 0] = (rows.y[:, None, targets] - rows.fitted(coef, b))[w == 0]
             yield Influence(slice(0, len(w)), targets, residual, every, w)
 
-    def outcome(self, alpha: Array, tol: float) -> Outcome:  # noqa: ARG002
+    def outcome(self, alpha: Array, tol: float) -> Outcome:
         """Return the model at an alpha of its own for each target, refined, with its certificate.
 
         Residuals are those of the dual system, r = y − b − Ka − αa/w, on the kernel matrix itself.
@@ -362,7 +364,10 @@ class KernelState:
         )
         rss = np.asarray(source.w @ (source.y - fitted) ** 2)
         null = rows.weight * rows.y_scale**2 + (0.0 if self.centre else rows.weight * rows.y_mean**2)
-        return Outcome(a, b, rss, np.asarray(null), certificate)
+        rounding = dual_rounding(size, a, float(self.resolvent.g.max(initial=0.0)))
+        deficient = bool((alpha == 0).any()) and self.resolvent.unseen > 0
+        notes = dual_notes(certificate, tol, rounding, deficient=deficient)
+        return Outcome(a, b, rss, np.asarray(null), certificate, notes)
 
 
 @dataclass(frozen=True)

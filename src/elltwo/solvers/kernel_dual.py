@@ -109,6 +109,12 @@ def relative_residual(residual: Array, size: Array) -> float:
     return float(np.divide(norm, size, out=norm.copy(), where=size > 0).max())
 
 
+def dual_rounding(size: Array, a: Array, largest: float) -> float:
+    """Return the relative residual that rounding leaves, for K with this largest eigenvalue."""
+    norm = np.linalg.norm(a, axis=0) * largest
+    return 64 * ROUNDOFF * (1 + float(np.divide(norm, size, out=norm.copy(), where=size > 0).max()))
+
+
 def dual_digits(worst: float, size: Array, alpha: Array, a: Array, w: Array, condition: float) -> float:
     """Return the expected correct digits of a, relative to its norm, at most 15.9.
 

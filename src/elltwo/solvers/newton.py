@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.array import ROUNDOFF
-from elltwo.errors import InputError, Status
+from elltwo.errors import InputError
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.results import Certificate
-from elltwo.solvers.base import HeldOut, Outcome, Statistic, leave_out_weight, varying
+from elltwo.solvers.base import HeldOut, Outcome, column_size, leave_out_weight, varying
+from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified, dependent
 from elltwo.solvers.columns import Columns
 from elltwo.solvers.curvature import Quadratic, quadratics
 from elltwo.solvers.descent import solve, steps
 from elltwo.solvers.joint import Joint
-from elltwo.solvers.null import null_deviance
 from elltwo.solvers.rowset import RowSet, gather_rowsets
 from elltwo.solvers.spectral import SpectralSolver
 
@@ -29,10 +27,6 @@ Array = npt.NDArray[Any]
 ROUGH = 1e-6
 #: The chosen model is solved to this share of the tolerance asked for.
 BEYOND = 1e-4
-#: A relative gradient above this is no optimum; a deviance below this share of the null deviance is none.
-NOT_REACHED, SEPARATED = 1e-6, 1e-6
-#: Digits below which a coefficient, at an optimum, is one that each step moves on by about 1.
-GROWS = 2.5
 #: Bytes of quadratic models that are kept for effective degrees of freedom and leave-one-out.
 KEPT_BYTES = 1 << 28
 
@@ -171,83 +165,63 @@ class NewtonState:
         if bool((alpha == 0).any() or (self.form.d == 0).any()) and not book.problem.squared:
             # A coefficient that grows for ever leaves the curvature that it had behind.
             models = quadratics(book, columns, solved.theta, solved.b, self.centre)
-        step = steps(models, columns, np.arange(len(models)), solved.gradient[:-1], solved.gradient[-1])
         if same and len(self.joint.sets) == 1:  # what the path holds is the same model
             self.joint.improve(float(alpha[0]), solved.theta, solved.b)
         firsts = alpha[:: self.joint.group]
         condition = max(q.condition(float(a)) for q, a in zip(models, firsts, strict=True))
         deviance = self.statistic.deviance(solved.theta[None], solved.b[None])[0]
-        return Final(solved.theta, solved.b, step, left, condition, deviance, solved.passes)
+        return Final(
+            solved.theta, solved.b, solved.gradient, models, columns, left, condition, deviance, solved.passes
+        )
 
     def outcome(self, alpha: Array, tol: float) -> Outcome:
         """Return the model at one alpha per target, and measure how right it is; once."""
         key = (alpha.tobytes(), tol)
         if key not in self.outcomes:
             problem = self.statistic.book.problem
-            self.outcomes[key] = certified(self.final(alpha, tol), problem, self.statistic, self.form, alpha)
+            with self.statistic.book.calm():
+                reached = self._reached(self.final(alpha, tol), alpha)
+            self.outcomes[key] = certified(reached, problem, self.statistic, self.form, alpha, tol)
         return self.outcomes[key]
 
+    def _reached(self, final: Final, alpha: Array) -> Reached:
+        """Return what the certificate is made from."""
+        rows, problem = self.statistic, self.statistic.book.problem
+        pull = alpha * self.form.apply(final.theta)
+        rounding = Rounding.of(problem, rows.rows, final.theta, final.b, pull)
+        deficient = np.isinf(final.condition)
+        varies = np.flatnonzero(column_size(rows, self.centre) > 0)
+        return Reached(
+            theta=final.theta,
+            b=final.b,
+            step=final.solve(final.gradient[:-1], final.gradient[-1]),
+            noise=rounding.spread(final.solve),
+            residual=final.left,
+            condition=final.condition,
+            deviance=final.deviance,
+            passes=final.passes,
+            known=final.condition < SINGULAR or (deficient and dependent(problem, rows, varies)),
+            deficient=deficient,
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Final:
-    """The chosen model: θ (p, T), b (T,), the next step, not taken, and what was measured on the way."""
+    """The chosen model: θ (p, T), b (T,), the gradient there, and the quadratic models that steps take."""
 
     theta: Array
     b: Array
-    step: tuple[Array, Array]
+    gradient: Array
+    models: list[Quadratic]
+    columns: Columns
     left: float
     condition: float
     deviance: Array
     passes: int
 
-
-def certified(
-    final: Final, problem: Problem, statistic: Statistic, form: QuadraticForm, alpha: Array
-) -> Outcome:
-    """Return the outcome of a final model: its certificate, and what its reader should know."""
-    theta, b = problem.restore(final.theta, final.b)
-    certificate = Certificate(
-        residual=final.left,
-        measured_on="rows",
-        condition=float(np.sqrt(final.condition)),
-        digits=_digits(statistic, theta, b, final),
-        refinements=final.passes,
-    )
-    null = null_deviance(problem, statistic.y_mean)
-    notes: tuple[Status, ...] = ()
-    free = bool((alpha == 0).any() or (form.d == 0).any())
-    worse = problem.prior is None and bool((final.deviance > (1 + 1e-6) * null).any())
-    if final.left > NOT_REACHED or worse:  # nothing is worse than no features, unless the prior is
-        notes = (Status.NOT_CONVERGED,)
-        certificate = replace(certificate, digits=0.0 if worse else certificate.digits)
-    elif np.isinf(final.condition):
-        notes = (Status.RANK_DEFICIENT,)
-    elif problem.loss.link in ("logit", "softmax") and free and (final.deviance < SEPARATED * null).any():
-        notes = (Status.SEPARATED,)
-    elif problem.loss.link in ("logit", "softmax", "log") and certificate.digits < GROWS:
-        notes = (Status.UNBOUNDED,)
-    return Outcome(theta, b, final.deviance, null, certificate, notes)
-
-
-def _digits(statistic: Statistic, theta: Array, b: Array, final: Final) -> float:
-    """Return the digits of the worst coefficient that the next step, not taken, would leave as they are.
-
-    Coefficients whose effect is a 1e-10 of the largest count as 0. The step itself is known to rounding of
-    the rows, the larger for columns far from 0, times the condition number, which limits what it can promise.
-    """
-    d_theta, d_b = final.step
-    effect = np.abs(theta) * statistic.x_scale[:, None]
-    real = effect > 1e-10 * effect.max(initial=0.0)
-    worst = np.max(np.abs(d_theta[real] / theta[real]), initial=0.0)
-    size = np.abs(b) + np.abs(statistic.x_mean) @ np.abs(theta)
-    worst = max(worst, float(np.max(np.abs(d_b) / np.where(size > 0, size, 1.0), initial=0.0)))
-    scale = np.where(statistic.x_scale > 0, statistic.x_scale, np.inf)
-    shifted = 8 + float(np.max(np.abs(statistic.x_mean) / scale, initial=0.0))
-    # A singular matrix is solved on its range, whose condition is at most what float64 can tell from 0.
-    floor = shifted * ROUNDOFF * np.sqrt(min(final.condition, 1 / ROUNDOFF))
-    if final.left > NOT_REACHED:
-        floor = max(floor, final.left)
-    return float(np.clip(-np.log10(max(worst, floor, 1e-300)), 0.0, 15.9)) + 0.0
+    def solve(self, g: Array, gb: Array) -> tuple[Array, Array]:
+        """Return the Newton step for a gradient."""
+        return steps(self.models, self.columns, np.arange(len(self.models)), g, gb)
 
 
 def refuse_absent(rows: Any) -> None:

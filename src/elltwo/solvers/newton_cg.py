@@ -10,7 +10,7 @@ iteration can use (Eisenstat and Walker, 1996).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,12 +21,12 @@ from elltwo.errors import InputError, Status
 from elltwo.losses import FAMILIES, Loss
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.results import Certificate
 from elltwo.solvers.base import HeldOut, Outcome, column_size, constant_columns
+from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified
 from elltwo.solvers.dense_rows import DenseRows
 from elltwo.solvers.descent import SMALLEST
-from elltwo.solvers.newton import SEPARATED, refuse_absent
-from elltwo.solvers.null import best_intercept, null_deviance, null_intercept
+from elltwo.solvers.newton import refuse_absent
+from elltwo.solvers.null import best_intercept, null_intercept
 from elltwo.solvers.row_products import Curvature
 from elltwo.solvers.rowset import gather_rowsets
 from elltwo.solvers.sparse_rows import SparseRows, gather_sparse
@@ -47,6 +47,10 @@ ARMIJO = 1e-4
 #: Random signs that the effective degrees of freedom are estimated from: enough for an error of about 1 %;
 #: and what their solves may leave.
 SIGNS, TRACE_TOL = 1 << 15, 1e-2
+#: What the solves for the step that is left, and for directions without curvature, may leave; the share of
+#: the diagonal below which a curvature is 0, and of a random vector's square that lies in its direction; and
+#: probes of what rounding does.
+STEP_TOL, NULL_TOL, FLAT, LOST, FEW_PROBES = 1e-3, 1e-9, 1e-13, 1e-10, 2
 #: Columns of random signs that are solved for together, which cost little more than one.
 TOGETHER = 2
 
@@ -135,9 +139,7 @@ class ConjugateState:
             curvature = _Hessian.at(self, point, alpha, near)
             near = curvature if point.relative < SETTLED else None
             loose = max(min(LOOSE, np.sqrt(point.relative)), 0.1 * tol / point.relative)
-            d_theta, d_b = curvature.solve(-point.g, -point.gb, loose)
-            if self.loss.coupled:  # what all classes have in common changes no probability, and stays at 0
-                d_theta, d_b = d_theta - d_theta.mean(axis=1, keepdims=True), d_b - d_b.mean()
+            d_theta, d_b = self._apart(*curvature.solve(-point.g, -point.gb, loose))
             slope = float(np.sum(point.g * d_theta) + point.gb @ d_b)
             length, tried = 1.0, point
             for _ in range(30):
@@ -150,6 +152,10 @@ class ConjugateState:
             idle = idle + 1 if tried.relative > 0.9 * point.relative and point.relative < 1e-9 else 0
             point = tried
         return point, steps
+
+    def _apart(self, v: Array, vb: Array) -> tuple[Array, Array]:
+        """Return (v, vb) less what classes have in common: it changes no probability, and stays at 0."""
+        return (v - v.mean(axis=1, keepdims=True), vb - vb.mean()) if self.loss.coupled else (v, vb)
 
     def solve_path(self, alphas: Array) -> None:
         """Solve at these alphas, unless they are known, each from the nearest larger one.
@@ -248,34 +254,37 @@ class ConjugateState:
         b = np.array([self.known[float(a)].b[t] for t, a in enumerate(alpha)])
         point, steps = self._solve(theta, b, alpha, tol)
         curvature = _Hessian.at(self, point, alpha)
-        d_theta, _ = curvature.solve(-point.g, -point.gb, LOOSE)
-        effect = np.abs(point.theta) * rows.x_scale[:, None]
-        real = effect > 1e-6 * effect.max(initial=0.0)
-        worst = np.max(np.abs(d_theta[real] / point.theta[real]), initial=0.0)
         object.__setattr__(self, "_df", dict.fromkeys(alpha.tolist(), curvature.df()))
-        certificate = Certificate(
-            residual=point.relative,
-            measured_on="rows",
-            condition=float(np.sqrt(curvature.condition())),
-            digits=float(np.clip(-np.log10(max(worst, 1e-16)), 0.0, 15.9)),
-            refinements=steps,
-        )
+        condition = curvature.condition()
+        held = bool((alpha > 0).all() and (self.form.d > 0).all())
+        deficient = not held and curvature.undetermined()
+        g, gb = self._apart(point.g, point.gb)
+        step, step_b = curvature.solve(-g, -gb, STEP_TOL)
+        (more, more_b), left = curvature.missed(g, gb, (step, step_b))
         b = point.b - self.mean @ point.theta
-        null = null_deviance(rows.problem, rows.y_mean)
-        restored = rows.problem.restore(point.theta, b)
-        notes: tuple[Status, ...] = (Status.NOT_CONVERGED,) if point.relative > 1e-5 else ()
-        deviance = rows.deviance(point.theta[None], b[None])[0]
-        if rows.problem.prior is None and (deviance > (1 + 1e-6) * null).any():
-            notes = (Status.NOT_CONVERGED,)  # nothing is worse than no features
-        free = bool((alpha == 0).any() or (self.form.d == 0).any())
-        if (
-            not notes
-            and self.loss.link in ("logit", "softmax")
-            and free
-            and (deviance < SEPARATED * null).any()
-        ):
-            notes = (Status.SEPARATED,)
-        return Outcome(*restored, deviance, null, certificate, (*notes, Status.ESTIMATED_DF))
+
+        def newton(g: Array, gb: Array) -> tuple[Array, Array]:
+            g, gb = self._apart(g - np.multiply.outer(self.mean, gb), gb * self.centre)
+            d_theta, d_b = curvature.solve(-g, -gb, TRACE_TOL)
+            return d_theta, d_b - self.mean @ d_theta
+
+        pull = alpha * self.form.apply(point.theta)
+        rounding = Rounding.of(rows.problem, rows.rows, point.theta, b, pull)
+        noise, noise_b = rounding.spread(newton, FEW_PROBES)
+        reached = Reached(
+            theta=point.theta,
+            b=b,
+            step=(step, step_b - self.mean @ step),
+            noise=(noise + more, noise_b + more_b + np.abs(self.mean) @ more),
+            residual=point.relative,
+            condition=np.inf if deficient else condition,
+            deviance=rows.deviance(point.theta[None], b[None])[0],
+            passes=steps,
+            known=condition < SINGULAR and left < 1.0 and not deficient,
+            deficient=deficient,
+        )
+        made = certified(reached, rows.problem, rows, self.form, alpha, tol)
+        return replace(made, notes=(*made.notes, Status.ESTIMATED_DF))
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,6 +347,38 @@ class _Hessian:
             d, db, rho = z + turn * d, zb + turn * db, new
         return x, xb
 
+    def missed(self, g: Array, gb: Array, step: tuple[Array, Array]) -> tuple[tuple[Array, Array], float]:
+        """Return what a step for a gradient may lack of the Newton step, and the share of it that is left.
+
+        What conjugate gradients leave, r, is worth ‖r‖/λ in the norm of the diagonal, λ the smallest scaled
+        curvature that they met.
+        """
+        q, qb = self.apply(*step)
+        r, rb = g + q, gb + qb
+        size = np.sqrt(self._dot(g, gb, g / self.diagonal, gb / self.diagonal_b))
+        left = np.sqrt(self._dot(r, rb, r / self.diagonal, rb / self.diagonal_b))
+        more = left / self.extremes()[0]
+        share = float(np.max(left / np.where(size > 0, size, 1.0)))
+        return (more / np.sqrt(self.diagonal), more / np.sqrt(self.diagonal_b)), share
+
+    def undetermined(self) -> bool:
+        """Return whether the rows leave a direction of unpenalised coefficients undetermined.
+
+        A random v is found again from (H + αP)v, but for its part z in such directions, whose curvature is 0.
+        """
+        state, rng = self.state, np.random.default_rng(1)
+        penalised = self.alpha * (state.form.d[:, None] if state.form.rotation is None else 1.0) > 0
+        idle = penalised | (column_size(state.statistic, state.centre) == 0)[:, None]
+        v = np.where(idle, 0.0, rng.standard_normal(self.diagonal.shape) / np.sqrt(self.diagonal))
+        v, nothing = state._apart(v, np.zeros(v.shape[1]))
+        found, b = self.solve(*state._apart(*self.apply(v, nothing)), NULL_TOL)
+        z, zb = state._apart(v - found, -b)
+        bend = self._dot(z, zb, *self.apply(z, zb))
+        size, whole = (
+            self._dot(u, ub, self.diagonal * u, self.diagonal_b * ub) for u, ub in ((z, zb), (v, nothing))
+        )
+        return bool(((bend <= FLAT * size) & (size > LOST * whole)).any())
+
     def _dot(self, a: Array, ab: Array, c: Array, cb: Array) -> Array:
         """Return the inner product for each target, or one for all classes."""
         each = np.einsum("jt,jt->t", a, c) + ab * cb
@@ -366,7 +407,12 @@ class _Hessian:
         return (total / probes - blind) / (1 if coupled else T)
 
     def condition(self) -> float:
-        """Return an estimate of the condition of D⁻¹(H + αP), from the steps of conjugate gradients.
+        """Return an estimate of the condition of D⁻¹(H + αP)."""
+        low, high = self.extremes()
+        return high / low if low > 0 else float("inf")
+
+    def extremes(self) -> tuple[float, float]:
+        """Return estimates of the extreme eigenvalues of D⁻¹(H + αP), from steps of conjugate gradients.
 
         They are those of Lanczos' process, whose matrix has eigenvalues within the range (Golub and Van Loan,
         2013, section 11.3); the first solve of `df`, or one for a random right side.
@@ -376,12 +422,12 @@ class _Hessian:
             right = rng.standard_normal(self.diagonal.shape)
             self.solve(right, np.zeros(right.shape[1]), TRACE_TOL, self.lengths)
         if not self.lengths:
-            return 1.0
+            return 1.0, 1.0
         step, turn = np.array(self.lengths).T
         main = 1 / step + np.append(0.0, turn[:-1] / step[:-1])
         off = np.sqrt(turn[:-1]) / step[:-1]
         values = np.linalg.eigvalsh(np.diag(main) + np.diag(off, 1) + np.diag(off, -1))
-        return float(values[-1] / values[0]) if values[0] > 0 else float("inf")
+        return float(values[0]), float(values[-1])
 
 
 @dataclass(frozen=True)

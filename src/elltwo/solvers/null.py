@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from elltwo.losses import FAMILIES, Loss
+from elltwo.losses.base import ETA_BOUND
 from elltwo.problem import Problem
 
 Array = npt.NDArray[Any]
 
 #: Newton steps for the intercept, and the step, relative to its size, at which it is known.
 MOST_STEPS, SMALLEST = 100, 1e-10
+#: On a log or logit scale the best intercept is nearer to its start than this, past every offset.
+FARTHEST = ETA_BOUND
 
 
 def null_intercept(loss: Loss, y_mean: Array, centre: bool) -> Array:
@@ -35,7 +38,10 @@ def is_exact(loss: Loss, rows: Any) -> bool:
 
 
 def best_intercept(loss: Loss, b: Array, measure: Callable[[Array], tuple[Array, Array]]) -> Array:
-    """Return the b that minimises the deviance; `measure(b)` is Σ wℓ' (T,) and Σ wℓ'' (T, T)."""
+    """Return the b that minimises the deviance, from a start b; `measure(b)` is Σ wℓ' (T,) and Σ wℓ'' (T, T).
+
+    Where there is none, since no row has an event, or all have, it stays within FARTHEST of the start.
+    """
     if loss.coupled:
         return _best_of_classes(b, measure)
     # On a log scale, a step of more than a few units is one that a vanishing curvature has made up.
@@ -51,6 +57,7 @@ def _best_of_targets(b: Array, measure: Callable[[Array], tuple[Array, Array]], 
     """
     low, high = np.full(len(b), -np.inf), np.full(len(b), np.inf)
     reach, last = np.full(len(b), 0.5), np.full(len(b), np.inf)
+    least, most = (b - FARTHEST, b + FARTHEST) if np.isfinite(longest) else (-np.inf, np.inf)
     for _ in range(MOST_STEPS):
         first, second = measure(b)
         low, high = np.where(first < 0, b, low), np.where(first > 0, b, high)
@@ -65,6 +72,7 @@ def _best_of_targets(b: Array, measure: Callable[[Array], tuple[Array, Array]], 
         halve = between & (outside | (np.abs(step) > 0.5 * last))
         halve &= np.abs(step) > SMALLEST * (1 + np.abs(b))
         step[halve] = (low[halve] + high[halve]) / 2 - b[halve]
+        step = np.clip(b + step, least, most) - b
         last = np.where(between, np.abs(step), np.inf)
         b = b + step
         if np.all(np.abs(step) <= SMALLEST * (1 + np.abs(b))):

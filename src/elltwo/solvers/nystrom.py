@@ -19,10 +19,12 @@ import numpy.typing as npt
 from elltwo.array import ROUNDOFF
 from elltwo.data.base import Source
 from elltwo.data.random_features import MappedSource
-from elltwo.errors import InputError
+from elltwo.errors import InputError, Status
 from elltwo.results import Certificate
 from elltwo.solvers.base import rank_cutoff
 from elltwo.solvers.centers import count_rows, take_rows, uniform_rows
+from elltwo.solvers.certificate import dual_notes
+from elltwo.solvers.kernel_dual import dual_rounding
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +100,7 @@ class NystromSolution:
     rows: int
     weight: float
     certificate: Certificate
+    notes: tuple[Status, ...]
     steps: int
 
 
@@ -220,6 +223,8 @@ def solve_nystrom(
     some = norm > 0
     left = np.linalg.norm(residual, axis=0)[some] / (alpha[some] * norm[some])
     digits = float(np.clip(-np.log10(max(left.max(initial=0.0), ROUNDOFF * condition)), 0.0, 15.9))
+    certificate = Certificate(worst, "rows", float(np.sqrt(condition)), digits, 0)
+    rounding = dual_rounding(size, coef, weight / m * float(map.spectrum[-1]))
     return NystromSolution(
         coef=coef,
         intercept=shift + y_mean - x_mean @ coef if centre else np.zeros(T),
@@ -227,7 +232,8 @@ def solve_nystrom(
         null_rss=null,
         rows=rows,
         weight=weight,
-        certificate=Certificate(worst, "rows", float(np.sqrt(condition)), digits, 0),
+        certificate=certificate,
+        notes=dual_notes(certificate, tol, rounding),
         steps=steps,
     )
 

@@ -195,6 +195,12 @@ class ProximalPath:
     def _relative(self, violation: Array, size: Array) -> Array:
         return np.where(size > 0, violation / np.where(size > 0, size, 1.0), 0.0)
 
+    def idle(self, point: LossPoint, alpha: float) -> float:
+        """Return the largest relative violation of a penalised coefficient that is 0."""
+        violation = violations(self.correlation(point), point.theta, *self.weights(alpha, self.d))
+        still = (point.theta == 0) & (self.d > 0)
+        return float(self._relative(violation, self.size[:-1])[still].max(initial=0.0))
+
     def _own(self, point: LossPoint) -> float:
         """Return the relative violation of the intercept's condition."""
         own = abs(float(point.score.sum())) if self.centre else 0.0

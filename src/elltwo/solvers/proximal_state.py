@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elltwo.errors import InputError, Status
+from elltwo.errors import InputError
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import UNDETERMINED, HeldOut, Outcome, leave_out_weight
+from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified, dependent
 from elltwo.solvers.coordinate import check_form, check_l1_ratio, l1_grid
 from elltwo.solvers.duality import feasible_slopes, has_conjugate, loss_gap
 from elltwo.solvers.loss_rows import LossRows, gather_loss_rows
-from elltwo.solvers.newton import Final, certified
 from elltwo.solvers.proximal import LossPoint, ProximalPath
 from elltwo.solvers.quadratic_model import curvature_moments
 
@@ -122,7 +122,7 @@ class ProximalState:
         return np.flatnonzero((self.form.d == 0) & (self.statistic.x_scale > 0))
 
     @cached_property
-    def undetermined(self) -> int:
+    def unresolved(self) -> int:
         """Unpenalised directions that the data do not determine; their coefficients are 0."""
         made = (
             [self._curved(t, np.inf, path.null) for t, path in enumerate(self.paths)]
@@ -253,7 +253,7 @@ class ProximalState:
         if self.l1_ratio == 1:
             (known,) = self.points(target, np.array([alpha]))
             active = np.count_nonzero(self.form.d[known.features] > 0)
-            return float(active + len(self.free) - self.undetermined)
+            return float(active + len(self.free) - self.unresolved)
         curved = self._curved(target, alpha)
         return float(np.sum(curved.inverse * curved.gram))
 
@@ -314,30 +314,62 @@ class ProximalState:
 
     def outcome(self, alpha: Array, tol: float) -> Outcome:
         """Return the model with an alpha of its own for each target, solved to `tol`, and its certificate."""
-        finals = [self._final(t, float(a), tol) for t, a in enumerate(alpha)]
-        theta = np.stack([final.theta[:, 0] for final in finals], axis=1)
-        b = np.array([final.b[0] for final in finals])
-        final = Final(
-            theta,
-            b,
-            (
-                np.stack([final.step[0][:, 0] for final in finals], axis=1),
-                np.array([final.step[1][0] for final in finals]),
-            ),
-            max(final.left for final in finals),
-            max(final.condition for final in finals),
-            self.statistic.deviance(theta[None], b[None])[0],
-            max(final.passes for final in finals),
-        )
-        made = certified(final, self.statistic.problem, self.statistic, self.form, alpha)
-        gap = max(self._gap(t, float(a)) for t, a in enumerate(alpha))
-        notes = made.notes
-        if final.left > tol and not gap <= tol and not notes:
-            notes = (Status.NOT_CONVERGED,)
-        return replace(made, certificate=replace(made.certificate, gap=gap), notes=notes)
+        problem, rows = self.statistic.problem, self.statistic
+        found = [self._final(t, float(a), tol) for t, a in enumerate(alpha)]
+        models = [
+            self._curved(t, float(a), point) for (t, a), point in zip(enumerate(alpha), found, strict=True)
+        ]
+        theta = np.stack([point.theta for point in found], axis=1)
+        b = np.array([point.b for point in found]) - rows.origin @ theta
 
-    def _final(self, target: int, alpha: float, tol: float) -> Final:
-        """Return one target's model, solved to `tol`, and the next step, on the active set, not taken."""
+        def newton(g: Array, gb: Array) -> tuple[Array, Array]:
+            """Return the step on the unpenalised and the active features, signs held."""
+            step, step_b = np.zeros_like(g), np.zeros_like(gb)
+            for t, model in enumerate(models):
+                mean = model.mean + rows.origin[model.features] * self.centre
+                inside = -model.inverse @ (g[model.features, t] - mean * gb[t] * self.centre)
+                step[model.features, t] = inside
+                if self.centre:
+                    step_b[t] = -(gb[t] / model.total if model.total > 0 else 0.0) - mean @ inside
+            return step, step_b
+
+        gradient = [
+            self._gradient(t, float(a), point) for (t, a), point in zip(enumerate(alpha), found, strict=True)
+        ]
+        g, gb = np.stack([own for own, _ in gradient], axis=1), np.array([slope for _, slope in gradient])
+        l1, l2 = alpha * self.l1_ratio * np.sqrt(self.form.d)[:, None], alpha * (1 - self.l1_ratio)
+        pull = l1 * np.sign(theta) + l2 * self.form.apply(theta)
+        rounding = Rounding.of(problem, rows.rows, theta, b, pull)
+        condition = max(model.condition for model in models) if self.unresolved == 0 else np.inf
+        reached = Reached(
+            theta=theta,
+            b=b,
+            step=newton(g, gb),
+            noise=rounding.spread(newton),
+            residual=max(point.residual for point in found),
+            condition=condition,
+            deviance=rows.deviance(theta[None], b[None])[0],
+            passes=max(point.steps for point in found),
+            known=condition < SINGULAR or (self.unresolved > 0 and dependent(problem, rows, self.free)),
+            deficient=self.unresolved > 0,
+            gap=max(self._gap(t, float(a)) for t, a in enumerate(alpha)),
+            idle=max(
+                path.idle(point, float(a)) for path, point, a in zip(self.paths, found, alpha, strict=True)
+            ),
+        )
+        return certified(reached, problem, rows, self.form, alpha, tol)
+
+    def _gradient(self, target: int, alpha: float, point: LossPoint) -> tuple[Array, float]:
+        """Return the gradient on the unpenalised and the active features, 0 elsewhere, and Σ wℓ′."""
+        path = self.paths[target]
+        slope = float(point.score.sum()) if self.centre else 0.0
+        l1, l2 = path.weights(alpha, self.form.d)
+        g = -path.correlation(point) + l1 * np.sign(point.theta) + l2 * point.theta
+        g[(point.theta == 0) & (self.form.d > 0)] = 0.0
+        return g + (path.mean + self.statistic.origin * self.centre) * slope, slope
+
+    def _final(self, target: int, alpha: float, tol: float) -> LossPoint:
+        """Return one target's model, solved to `tol`."""
         path, point = self.paths[target], self._point(target, alpha)
         if point.residual > tol:
             path.start(alpha, point)
@@ -345,17 +377,7 @@ class ProximalState:
             if better.residual < point.residual:
                 point = replace(better, steps=point.steps + better.steps)
                 self._known[target, alpha] = _solved(point)
-        curved = self._curved(target, alpha, point)
-        S = curved.features
-        l1, l2 = path.weights(alpha, self.form.d[S])
-        g = -path.correlation(point)[S] + l1 * np.sign(point.theta[S]) + l2 * point.theta[S]
-        slope = float(point.score.sum()) if self.centre else 0.0
-        step, theta = np.zeros((len(point.theta), 1)), point.theta[:, None]
-        step[S, 0] = -curved.inverse @ (g + (path.mean[S] - curved.mean) * slope)
-        d_b = -(slope / curved.total if curved.total > 0 else 0.0) - curved.mean @ step[S, 0]
-        b = np.array([point.b - self.statistic.origin @ point.theta])
-        condition = curved.condition if self.undetermined == 0 else np.inf
-        return Final(theta, b, (step, np.array([d_b])), point.residual, condition, np.zeros(1), point.steps)
+        return point
 
 
 def _solved(point: LossPoint) -> Solved:

@@ -21,15 +21,17 @@ from elltwo.data.weights import weights_are
 from elltwo.penalties import Diagonal, QuadraticForm
 from elltwo.problem import Problem
 from elltwo.solvers.base import HeldOut, Outcome, Split, column_size, rank_cutoff
-from elltwo.solvers.curvature import Curved
-from elltwo.solvers.newton import NewtonSolver, NewtonState, certified, refuse_absent
+from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified, dependent
+from elltwo.solvers.curvature import Curved, Quadratic
+from elltwo.solvers.descent import relative_gradient
+from elltwo.solvers.newton import Final, NewtonSolver, NewtonState, refuse_absent
 from elltwo.solvers.rowset import Chunk, RowSet, gather_rowsets
 
 Array = npt.NDArray[Any]
 
 
-#: Columns are faint below this share of the largest column's sum of squares, and of the penalty.
-FAINT = 1e-9
+#: Most steps in all p features, each of which costs two products with X.
+MOST_REFINEMENTS = 4
 #: Share of the largest squared singular value above which all others are known well enough from AAᵀ.
 WELL_SEEN = 1e-10
 
@@ -175,62 +177,110 @@ class ReducedState:
 
     def condition(self, alpha: float) -> float:
         """Return κ̂² of the curvature at the optimum, in the penalty's coordinates."""
-        worst = 1.0
-        for q in self.inner.quadratic(alpha):
-            if not isinstance(q, Curved):
-                return self.inner.condition(alpha)
-            worst = max(worst, q.spectral.condition(alpha))
-            if len(self.reduction.split.held) > self.reduction.basis.shape[1] and alpha > 0:
-                worst = max(worst, float(q.spectral.g.max(initial=0.0) / alpha))
+        return self._condition(self.inner.quadratic(alpha), np.array([alpha]))
+
+    def _condition(self, models: Sequence[Quadratic], alphas: Array) -> float:
+        """Return the worst of these models' κ̂², those directions of θ included that no row sees."""
+        worst, reduction = 1.0, self.reduction
+        q = len(reduction.split.free)
+        beyond = len(reduction.split.held) > reduction.basis.shape[1]
+        for model, alpha in zip(models, np.broadcast_to(alphas, len(models)), strict=True):
+            worst = max(worst, model.condition(float(alpha)))
+            if beyond and alpha > 0 and isinstance(model, Curved):
+                gram = model.moments.about(self.centre)[0][q:, q:]
+                worst = max(worst, float(np.linalg.norm(gram) / alpha))
         return worst
 
     def solve(self, rhs: Array, alpha: Array) -> Array:
         """Return (H + α_t P)⁻¹ rhs_t; beyond the span of the rows, where H is 0, that is P⁻¹ rhs_t/α_t."""
-        split, Q = self.reduction.split, self.reduction.basis
-        turned = split.rotate(rhs.T).T
-        held = turned[split.held] / split.root[:, None]
-        inside = self.inner.solve(np.vstack([turned[split.free], Q.T @ held]), alpha)
-        beyond = np.divide(held - Q @ (Q.T @ held), alpha, out=np.zeros_like(held), where=alpha > 0)
-        theta = self.reduction.theta(inside)
-        more = np.zeros_like(theta)
-        more[split.held] = beyond / split.root[:, None]
-        return theta + (more if self.form.rotation is None else self.form.rotation @ more)
+        held, inside = self._inside(rhs)
+        return self.reduction.theta(self.inner.solve(inside, alpha)) + self._beyond(held, alpha)
 
     def influence(self, problem: Problem, alphas: Array) -> Iterator[HeldOut]:  # noqa: ARG002
         """Yield η without each row, as Newton's state does."""
         yield from self.inner.influence(self.inner.statistic.book.problem, alphas)
 
     def outcome(self, alpha: Array, tol: float) -> Outcome:
-        """Return the model at one alpha per target; its residual is measured for all p features."""
-        inner = self.inner.final(alpha, tol)
-        theta, b = self.reduction.back(inner.theta, inner.b)
-        rows, problem = self.rows, self.statistic.book.problem
-        eta = rows.eta(theta, b, np.arange(theta.shape[1]))
-        slope = problem.loss.gradient(rows.y, eta) * rows.w[:, None]
-        theta = self._faint(theta, slope, alpha)
-        mean = self.reduction.mean
-        gradient = (rows.X - mean).T @ slope + alpha * self.form.apply(theta)
-        size = np.outer(column_size(self.statistic, self.centre), self.inner.joint.sizes[-1])
-        left = float(np.max(np.abs(gradient) / np.where(size > 0, size, np.inf), initial=0.0))
-        final = replace(inner, theta=theta, b=b, step=self.reduction.back(*inner.step), left=left)
-        return certified(final, problem, self.statistic, self.form, alpha)
+        """Return the model at one alpha per target, refined and measured for all p features.
 
-    def _faint(self, theta: Array, slope: Array, alpha: Array) -> Array:
-        """Return θ with columns so small that the factorisation lost them as the optimum has them.
-
-        There αdⱼθⱼ = −zⱼᵀwℓ', and what θⱼ adds to η is too little to change the right side.
+        What is right in the coordinates (u, v) may be far off for a small column, on the way back from them.
         """
-        d = self.form.d
-        if self.form.rotation is not None or not (alpha > 0).all():
-            return theta
-        size = self.statistic.weight * column_size(self.statistic, self.centre) ** 2
-        faint = (
-            (d > 0) & (size > 0) & (size < FAINT * size.max(initial=0.0)) & (size < FAINT * alpha.min() * d)
+        inner, problem, statistic = self.inner.final(alpha, tol), self.statistic.book.problem, self.statistic
+        theta, b = self.reduction.back(inner.theta, inner.b)
+
+        def newton(g: Array, gb: Array) -> tuple[Array, Array]:
+            return self._step(inner, g, gb, alpha)
+
+        gradient, left = self._measure(theta, b, alpha)
+        step, refinements = newton(*gradient), 0
+        while refinements < MOST_REFINEMENTS:
+            better = theta + step[0], b + step[1]
+            measured, now = self._measure(*better, alpha)
+            if not now < left:
+                break
+            (theta, b), left, step, refinements = better, now, newton(*measured), refinements + 1
+        pull = alpha * self.form.apply(theta)
+        spanned = len(self.reduction.split.free) + self.reduction.basis.shape[1]
+        varies = column_size(statistic, self.centre) > 0
+        singular = np.isinf(inner.condition)
+        held = bool((alpha > 0).all())
+        unsure = np.flatnonzero(varies & ((self.form.d == 0) | (not held)))
+        rounding = Rounding.of(problem, statistic.rows, theta, b, pull)
+        reached = Reached(
+            theta=theta,
+            b=b,
+            step=step,
+            noise=rounding.spread(lambda g, gb: newton(g - np.multiply.outer(self.reduction.mean, gb), gb)),
+            residual=left,
+            condition=self._condition(inner.models, alpha[:: self.inner.joint.group]),
+            deviance=inner.deviance,
+            passes=inner.passes + refinements,
+            known=inner.condition < SINGULAR or (singular and dependent(problem, statistic, unsure)),
+            deficient=singular or (not held and spanned < np.count_nonzero(varies)),
         )
-        own = (self.rows.X[:, faint] - self.reduction.mean[faint]).T @ slope
-        theta = theta.copy()
-        theta[faint] = -own / (alpha * d[faint, None])
-        return theta
+        return certified(reached, problem, statistic, self.form, alpha, tol)
+
+    def _measure(self, theta: Array, b: Array, alpha: Array) -> tuple[tuple[Array, Array], float]:
+        """Return the gradient ((p, T) about the means, (T,)) of all p features, and how large it is."""
+        rows, loss, mean = self.rows, self.statistic.book.problem.loss, self.reduction.mean
+        slope = loss.gradient(rows.y, rows.eta(theta, b, np.arange(theta.shape[1])))
+        weighted = slope * rows.w[:, None]
+        spread = column_size(self.statistic, self.centre)
+        g = (rows.X - mean).T @ weighted * (spread > 0)[:, None] + alpha * self.form.apply(theta)
+        gb = weighted.sum(axis=0) if self.centre else np.zeros_like(b)
+        null = self.inner.joint.sizes[-1]
+        size = np.vstack([np.outer(spread, null), null])
+        columns = replace(self.inner.joint.columns(np.zeros(1)), size=size, mean=np.zeros_like(g))
+        squares = np.einsum("it,it->t", weighted, slope)
+        return (g, gb), float(relative_gradient(columns, g, gb, squares, self.centre).max())
+
+    def _step(self, inner: Final, g: Array, gb: Array, alpha: Array) -> tuple[Array, Array]:
+        """Return the Newton step of all p features for a gradient about the means.
+
+        Beyond the span of the rows, where H is 0, it is −P⁻¹g/α.
+        """
+        held, inside = self._inside(g)
+        beyond = self._beyond(held, alpha)
+        v, b = inner.solve(inside, gb)
+        theta = self.reduction.theta(v) - beyond
+        return theta, (b - self.reduction.mean @ theta if self.centre else b)
+
+    def _inside(self, rhs: Array) -> tuple[Array, Array]:
+        """Return the penalised part of a right side (p, T), scaled, and the right side in (u, v)."""
+        split, Q = self.reduction.split, self.reduction.basis
+        turned = split.rotate(rhs.T).T
+        held = turned[split.held] / split.root[:, None]
+        return held, np.vstack([turned[split.free], Q.T @ held])
+
+    def _beyond(self, held: Array, alpha: Array) -> Array:
+        """Return P⁻¹·held/α (p, T) of the part of a scaled right side that no row sees; 0 at α = 0."""
+        split, Q = self.reduction.split, self.reduction.basis
+        rest = held - Q @ (Q.T @ held)
+        rest -= Q @ (Q.T @ rest)  # what rounding left of the span, large columns would blow up
+        rest = np.divide(rest, alpha, out=np.zeros_like(held), where=alpha > 0)
+        more = np.zeros((len(self.form.d), held.shape[1]))
+        more[split.held] = rest / split.root[:, None]
+        return more if self.form.rotation is None else np.asarray(self.form.rotation @ more)
 
 
 @dataclass(frozen=True)
