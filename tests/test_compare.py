@@ -212,6 +212,8 @@ def test_frequencies_are_repeated_rows(few):
         errors.append(mean_squared_error(y[test], Ridge(1e-10).fit(X[train], y[train]).predict(X[test])))
     np.testing.assert_allclose(found["unpenalised"].fold_errors, errors, rtol=1e-8)
     analytic = compare(table(X, y, n=n), "y", weights="n", folds=4)
+    assert analytic["unpenalised"].error == pytest.approx(found["unpenalised"].error, rel=1e-9)
+    assert analytic["ridge-loo"].alpha != found["ridge-loo"].alpha
     assert (analytic.weights, analytic.notes) == ("analytic", (*found.notes, Status.WHOLE_WEIGHTS.value))
 
 

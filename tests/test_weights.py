@@ -65,7 +65,7 @@ MODELS: dict[str, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {
     "orthogonal": ("numbers", lambda a, **k: Ridge(a, solver="orthogonal", standardize=True, **k), SPECTRAL),
     "cholesky": ("numbers", lambda a, **k: Ridge(a, solver="cholesky", **k), (LOO(ALPHAS), GCV(ALPHAS))),
     "dual": ("numbers", lambda a, **k: Ridge(a, solver="dual", **k), SPECTRAL),
-    "kernel": ("numbers", lambda a, **k: KernelRidge(a, kernel="rbf", **k), SPECTRAL),
+    "kernel": ("numbers", lambda a, **k: KernelRidge(a, kernel="rbf", standardize=True, **k), SPECTRAL),
     "poisson": ("counts", lambda a, **k: GLM("poisson", a, **k), LIKELIHOOD),
     "negative binomial": ("counts", lambda a, **k: GLM("negative-binomial", a, **k), LIKELIHOOD),
     "huber": ("numbers", lambda a, **k: GLM("huber", a, epsilon=1.0, **k), (LOO(ALPHAS),)),
