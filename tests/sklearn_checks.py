@@ -48,7 +48,9 @@ def assert_checks_pass(*passing: str, rules: tuple[str, ...] = (), least: int = 
     assert run.returncode == 0, run.stderr
     for text, checks in json.loads(run.stdout).items():
         assert len(checks) > least, text
-        left = [check for check in checks if check[1] != "passed"]
+        # A check of a method that an estimator does not have is skipped by scikit-learn itself.
+        lacking = [check for check in checks if check[1] == "skipped" and "does not have a" in check[2]]
+        left = [check for check in checks if check[1] != "passed" and check not in lacking]
         assert {name: status for name, status, _ in left} == {
             name: "xfail" for name in wanted[text] if name in {check[0] for check in checks}
         }, (text, left)

@@ -725,9 +725,9 @@ def test_held_out_rows_are_scored_with_the_models_own_probabilities(K: int, scor
     ("make", "K", "scoring"),
     [
         (LinearSVC, 2, "neg_log_loss"),
-        (LinearSVC, 3, "accuracy"),
+        (LinearSVC, 3, "r2"),
         (RidgeClassifier, 2, "neg_brier_score"),
-        (RidgeClassifier, 3, "accuracy"),
+        (RidgeClassifier, 3, "neg_log_loss"),
         (LogisticRegression, 2, "r2"),
         (LogisticRegression, 3, "acuracy"),
     ],

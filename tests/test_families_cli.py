@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, TweedieRegressor
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, roc_auc_score
 
 import elltwo
-from elltwo import fitting, models, quality, selection
+from elltwo import fitting, quality, selection
 from elltwo.data.classes import find_class, find_labels
 from elltwo.data.opening import open_table
 from elltwo.errors import InputError
@@ -22,7 +22,7 @@ from elltwo.interfaces.cli import fit as fit_command
 from elltwo.interfaces.cli.family import class_weights
 from elltwo.interfaces.cli.main import cli
 from elltwo.quality import auc
-from elltwo.selection.criteria import SCORINGS
+from elltwo.selection.scoring import SCORING_LINKS, SCORINGS
 from elltwo.summary import WIDTH
 
 N = 240
@@ -339,7 +339,7 @@ def test_folds_share_every_class(table):
 def test_the_options_of_the_command_are_those_of_the_library():
     assert family_options.FAMILIES == fitting.FAMILIES
     assert tuple(fitting.MODELS) == family_options.MODELS
-    assert set(fit_command.SCORINGS) == set(SCORINGS) == set(models.SCORING_LINKS)
+    assert set(fit_command.SCORINGS) == set(SCORINGS) == set(SCORING_LINKS)
 
 
 # ------------------------------------------------------------------------------------ the summary

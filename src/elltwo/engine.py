@@ -83,7 +83,8 @@ def fit_source(
         Most rounds of an iterative solver for each alpha; by default its own limit.
     watch : callable, optional
         Called with the targets (m, T), the η (m, T) and the weights (m,) of held-out rows, part by part, at
-        the chosen alpha, if the rule holds rows out ("loo", "kfold").
+        the chosen alpha, if the rule holds rows out ("loo", "kfold"). Leave-one-out holds the means of the
+        targets at those of all rows: see `docs/selection.md`.
 
     Raises
     ------

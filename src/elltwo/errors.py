@@ -51,6 +51,10 @@ class Status(Enum):
         "Some targets do not vary, or have no score at any alpha tried, so the others alone chose alpha; the "
         'line "Chosen by" (rule_text) names them. Leave such targets out, or correct them.'
     )
+    UNDEFINED_FOLDS = (
+        "The scoring is not defined on the held-out rows of some folds (R² of one value, AUC of one class, "
+        "or a function that gave NaN), and they were left out of the mean. Use fewer or stratified folds."
+    )
     ONE_SE_EDGE = (
         "Within one standard error of the best, even the largest alpha tried is as good, so by this rule "
         "the features add nothing to the mean. Leave out one_se to see what the best alpha finds."

@@ -28,6 +28,7 @@ from elltwo.kernel_fitting.tables import fit_kernel_source
 from elltwo.losses import FAMILIES as DISTRIBUTIONS
 from elltwo.losses import LOSSES, as_loss
 from elltwo.results import Fit
+from elltwo.selection.scoring import SCORING_LINKS
 
 Array = npt.NDArray[Any]
 
@@ -114,18 +115,6 @@ _NO_MULTINOMIAL = (
     "for one target at a time. Fit each class against the rest, as family 'binomial' with a column that says "
     "whether a row is of the class, or use model='ridge' (--model ridge)."
 )
-#: Links of the losses for whose predictions a scoring is defined.
-_NUMBERS = ("identity", "log", "logit")
-SCORING_LINKS: dict[str, tuple[str, ...]] = {
-    "neg_mean_squared_error": _NUMBERS,
-    "neg_root_mean_squared_error": _NUMBERS,
-    "neg_mean_absolute_error": _NUMBERS,
-    "r2": _NUMBERS,
-    "accuracy": ("logit", "softmax", "margin"),
-    "neg_log_loss": ("logit", "softmax"),
-    "neg_brier_score": ("logit", "softmax"),
-    "roc_auc": ("logit", "softmax", "margin"),
-}
 #: Losses by name, with the parameters that they take.
 _PARAMETERS = {loss.name: tuple(f.name for f in fields(loss)) for loss in LOSSES}
 #: Which families a parameter is for, in words.

@@ -120,8 +120,8 @@ class Run:
     def _show(self, watch: Watch, choice: Choice) -> None:
         """Show the predictions of held-out rows at the chosen alphas."""
         unique, index = np.unique(choice.alpha, return_inverse=True)
-        for y, eta, weights in choice.criterion.predictions(unique):
-            watch(y, eta[:, index, np.arange(len(index))], weights)
+        for held in choice.criterion.predictions(unique):
+            watch(held.y, held.eta[:, index, np.arange(len(index))], held.weights)
 
     def context(self, solver: Any, why: str, atoms: list[Any] | None = None) -> tuple[Context, Any, str]:
         """Read the rows with a solver that keeps its digits at the smallest alpha to be tried."""
@@ -211,7 +211,12 @@ class Run:
         grid = self._grid(context)
         criterion = self.rule.criterion(context)
         scores = criterion(grid)
-        telling = self._telling(context, scores)
+        undefined, telling = scores.undefined, self._telling(context, scores)
+        if self.per_target and scores.value.shape[1] < self.problem.n_scores:
+            raise InputError(
+                "the scoring gives one score for all targets, and alpha_per_target=True needs one for each. "
+                "Use alpha_per_target=False, or a scoring that looks at each target (for classes 'roc_auc')."
+            )
         smooth = not hasattr(context.state, "grid")  # with an L1 part, scores have kinks between the alphas
         if self.rule.alphas is None and not self.rule.one_se and smooth:
             grid, scores = self._refined(grid, scores, criterion, telling)
@@ -228,6 +233,9 @@ class Run:
         if self.rule.one_se and len(grid) > 1 and np.any(grid[best] == grid.max()) and not notes:
             notes = (Status.ONE_SE_EDGE,)
         text = self._text(grid, notes)
+        if undefined:
+            notes += (Status.UNDEFINED_FOLDS,)
+            text += f"; {undefined} fold{'s' * (undefined > 1)} without a score left out"
         if not telling.all():
             notes += (Status.TARGET_WITHOUT_SAY,)
             names = [n for n, t in zip(self.problem.source.target_names, telling, strict=True) if not t]

@@ -22,7 +22,7 @@ from elltwo.heads.outputs import LOSSES, TASKS, Outputs, as_labels, plan_outputs
 from elltwo.heads.source import FeatureSource
 from elltwo.heads.store import StoredFeatures
 from elltwo.results import Fit
-from elltwo.selection import KFold
+from elltwo.selection import OF_NUMBERS, KFold, OfClasses
 
 Array = npt.NDArray[Any]
 
@@ -94,7 +94,11 @@ def fit_head(
         rows = StoredFeatures(source)
         codes = rows.codes
         _check_classes(rows)
-    fit = fit_source(rows, _rule(alpha, codes), loss=outputs.loss, **options)
+    rule = _rule(alpha, codes)
+    scoring = getattr(rule, "scoring", None)
+    if outputs.classes is not None and scoring is not None and scoring not in OF_NUMBERS:
+        rule = replace(rule, scoring=OfClasses(scoring))
+    fit = fit_source(rows, rule, loss=outputs.loss, **options)
     weight, bias = outputs.layer(fit.coef, fit.intercept)
     return replace(fit, classes=outputs.classes), weight, bias
 

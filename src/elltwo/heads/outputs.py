@@ -12,20 +12,14 @@ import numpy.typing as npt
 from elltwo.errors import InputError, did_you_mean, name_some
 from elltwo.heads.batches import Batch
 from elltwo.losses import Binomial, Gaussian, Loss, Multinomial
+from elltwo.selection import OF_NUMBERS
 
 Array = npt.NDArray[Any]
 
 TASKS = ("regression", "classification")
 LOSSES = ("squared", "logistic")
-#: Scorings by name that say something of scores ±1 of two classes, of scores of more, and of probabilities.
-OF_MORE = (
-    "neg_mean_absolute_error",
-    "neg_mean_squared_error",
-    "neg_root_mean_squared_error",
-    "r2",
-    "roc_auc",
-)
-OF_TWO = ("accuracy", *OF_MORE)
+#: Scorings by name that say something of scores ±1 of classes, and of probabilities.
+OF_SCORES = ("accuracy", "roc_auc", *OF_NUMBERS)
 OF_PROBABILITIES = ("accuracy", "neg_brier_score", "neg_log_loss", "roc_auc")
 
 
@@ -94,7 +88,7 @@ class Outputs:
         """Raise InputError for the name of a scoring that says nothing of these outputs."""
         if self.classes is None or not isinstance(scoring, str):
             return
-        known = OF_PROBABILITIES if not self.squared else OF_TWO if self.n_targets == 1 else OF_MORE
+        known = OF_SCORES if self.squared else OF_PROBABILITIES
         if scoring not in known:
             raise InputError(
                 f"scoring={scoring!r} has no meaning for {len(self.classes)} classes and "

@@ -9,15 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 from elltwo.errors import InputError, did_you_mean
-from elltwo.selection.criteria import SCORINGS, Context, Metric, Rule, Scores, as_metric, merge
+from elltwo.selection.criteria import Context, Rule, Scores, merge
 from elltwo.selection.grid import best_index, check_alphas, interpolated, refine, spectrum_grid
 from elltwo.selection.held_out import LOO, KFold, held_out_errors
+from elltwo.selection.scoring import (
+    OF_NUMBERS,
+    SCORINGS,
+    HeldRows,
+    Metric,
+    OfClasses,
+    Scoring,
+    UndefinedScore,
+    as_scoring,
+)
 from elltwo.selection.spectrum import AIC, BIC, GCV, REML
 
 __all__ = [
-    "AIC", "BIC", "GCV", "LOO", "REML", "RULES", "SCORINGS", "Context", "KFold", "Metric", "Rule", "Scores",
-    "as_metric", "as_rule", "best_index", "check_alphas", "held_out_errors", "interpolated", "merge",
-    "refine", "spectrum_grid",
+    "AIC", "BIC", "GCV", "LOO", "OF_NUMBERS", "REML", "RULES", "SCORINGS", "Context", "HeldRows", "KFold",
+    "Metric", "OfClasses", "Rule", "Scores", "Scoring", "UndefinedScore", "as_rule", "as_scoring",
+    "best_index", "check_alphas", "held_out_errors", "interpolated", "merge", "refine", "spectrum_grid",
 ]  # fmt: skip
 
 #: Every rule of the package.

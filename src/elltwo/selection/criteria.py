@@ -1,4 +1,4 @@
-"""What every rule shares: scores, what a rule may look at, and scoring functions."""
+"""What every rule shares: scores, and what a rule may look at."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from elltwo.data.base import Source
-from elltwo.errors import InputError, did_you_mean
 from elltwo.folds import FoldPlan
 from elltwo.problem import Problem
 from elltwo.solvers.base import State, Statistic, models
 
 Array = npt.NDArray[Any]
 Criterion = Callable[[Array], "Scores"]
-#: A scoring function (y (n,), predicted mean (n,), weights (n,)) -> float, larger is better; of classes, y
-#: and prediction are (n, K), a column per class.
-Metric = Callable[[Array, Array, Array], float]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """A criterion at some alphas, smaller is better, with its standard error where there is one: (A, T)."""
+    """A criterion at some alphas, smaller is better, with its standard error where there is one: (A, T).
+
+    `undefined` counts the folds that were left out of it, since the scoring is not defined on them.
+    """
 
     value: Array
     se: Array | None = None
+    undefined: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,18 +70,6 @@ class Context:
         states: list[State] = self.solver.states(statistics, forms, self.problem.fit_intercept, self.state)
         return states
 
-    def score(self, metric: Metric, y: Array, eta: Array, weights: Array) -> Array:
-        """Return −metric of the predictions at η (m, A, T) for targets y (m, T), shape (A, S)."""
-        mean = self.problem.loss.mean(eta)
-        if self.problem.loss.link == "margin":  # classes −1 and 1 parted at 0 become 0 and 1 parted at ½
-            y, mean = (y + 1) / 2, mean + 0.5
-        if self.problem.loss.coupled:
-            return np.array([[-metric(y, mean[:, a], weights)] for a in range(eta.shape[1])])
-        T = y.shape[1]
-        return np.array(
-            [[-metric(y[:, t], mean[:, a, t], weights) for t in range(T)] for a in range(eta.shape[1])]
-        )
-
 
 class Rule(Protocol):
     """A way to choose alpha."""
@@ -118,77 +105,3 @@ def merge(statistics: Iterable[Any]) -> Any:
     for statistic in rest:
         total = total.merge(statistic)
     return total
-
-
-def _weighted_mean(values: Array, weights: Array) -> float:
-    return float(weights @ values / weights.sum())
-
-
-def _r2(y: Array, prediction: Array, weights: Array) -> float:
-    spread = _weighted_mean((y - _weighted_mean(y, weights)) ** 2, weights)
-    return 1 - _weighted_mean((y - prediction) ** 2, weights) / spread
-
-
-def _accuracy(y: Array, prediction: Array, weights: Array) -> float:
-    if y.ndim == 2:
-        return _weighted_mean(y.argmax(axis=1) == prediction.argmax(axis=1), weights)
-    return _weighted_mean((y > 0.5) == (prediction > 0.5), weights)
-
-
-def _log_loss(y: Array, prediction: Array, weights: Array) -> float:
-    tiny = np.finfo(np.float64).tiny
-    if y.ndim == 2:
-        return -_weighted_mean(np.sum(y * np.log(np.maximum(prediction, tiny)), axis=1), weights)
-    likelihood = y * np.log(np.maximum(prediction, tiny)) + (1 - y) * np.log(np.maximum(1 - prediction, tiny))
-    return -_weighted_mean(likelihood, weights)
-
-
-def _brier(y: Array, prediction: Array, weights: Array) -> float:
-    squares = (y - prediction) ** 2
-    return _weighted_mean(squares.sum(axis=1) if y.ndim == 2 else squares, weights)
-
-
-def _auc(y: Array, prediction: Array, weights: Array) -> float:
-    """Return the area under the ROC curve; of several classes, the mean over each against the rest."""
-    from sklearn.metrics import roc_auc_score
-
-    if y.ndim == 2:
-        return float(np.mean([_auc(y[:, k], prediction[:, k], weights) for k in range(y.shape[1])]))
-    positive = y > 0.5
-    if positive.all() or not positive.any():
-        raise InputError(
-            "roc_auc needs rows of both classes among the held-out ones, and some fold has only one. "
-            "Use fewer folds, a stratified splitter (StratifiedKFold), or another scoring."
-        )
-    return float(roc_auc_score(positive, prediction, sample_weight=weights))
-
-
-#: Named scoring functions, larger is better, with scikit-learn's names.
-SCORINGS: dict[str, Metric] = {
-    "neg_mean_squared_error": lambda y, f, w: -_weighted_mean((y - f) ** 2, w),
-    "neg_root_mean_squared_error": lambda y, f, w: -float(np.sqrt(_weighted_mean((y - f) ** 2, w))),
-    "neg_mean_absolute_error": lambda y, f, w: -_weighted_mean(np.abs(y - f), w),
-    "r2": _r2,
-    "accuracy": _accuracy,
-    "neg_log_loss": lambda y, f, w: -_log_loss(y, f, w),
-    "neg_brier_score": lambda y, f, w: -_brier(y, f, w),
-    "roc_auc": _auc,
-}
-
-
-def as_metric(scoring: str | Metric) -> Metric:
-    """Return the scoring function for a name or a function.
-
-    Raises
-    ------
-    InputError
-        If no scoring has that name.
-    """
-    if callable(scoring):
-        return scoring
-    if scoring not in SCORINGS:
-        known = ", ".join(SCORINGS)
-        raise InputError(
-            f"scoring '{scoring}' is not known.{did_you_mean(scoring, SCORINGS)} Choose from: {known}."
-        )
-    return SCORINGS[scoring]

@@ -24,7 +24,10 @@ def check_alphas(alphas: Any, *, positive: bool = False) -> Array:
         For alphas that are negative, NaN or infinite, or none at all.
     """
     try:
-        values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+        given = np.asarray(alphas)
+        if given.dtype.kind in "USO" and any(isinstance(value, str) for value in given.ravel()):
+            raise TypeError  # NumPy would read "2" as a number
+        values = np.atleast_1d(np.asarray(given, dtype=np.float64))
     except (TypeError, ValueError):
         raise InputError(
             f"alpha must be a number ≥ 0, an array of numbers or a rule; got {alphas!r}."

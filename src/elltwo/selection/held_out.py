@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +13,9 @@ from elltwo.data.base import Source
 from elltwo.errors import InputError
 from elltwo.folds import FoldPlan, plan_folds
 from elltwo.moments import Moments
-from elltwo.selection.criteria import Context, Criterion, Metric, Scores, as_metric, merge
-from elltwo.solvers.base import State, targets_as_given
+from elltwo.selection.criteria import Context, Criterion, Scores, merge
+from elltwo.selection.scoring import HeldRows, Metric, Scoring, UndefinedScore, as_scoring, refuse_rankings
+from elltwo.solvers.base import State, leave_out_weight, targets_as_given
 from elltwo.solvers.spectral import Spectral
 from elltwo.solvers.tensors import host, left_out, on_device
 
@@ -40,7 +41,8 @@ class LOO:
     one_se : bool
         Take the largest alpha whose score is within one standard error of the best.
     scoring : str or callable, optional
-        None for squared error, a name in `SCORINGS`, or (y, prediction, weights) -> float, larger better.
+        None for squared error, a name in `SCORINGS`, or (y, prediction, weights) -> float, larger better. A
+        function that ranks, decides or correlates is refused: it needs `KFold`.
 
     Examples
     --------
@@ -54,7 +56,7 @@ class LOO:
 
     alphas: Any = None
     one_se: bool = False
-    scoring: str | Metric | None = None
+    scoring: str | Metric | Scoring | None = None
     name: ClassVar[str] = "loo"
 
     def plan(self, source: Source) -> None:
@@ -62,7 +64,9 @@ class LOO:
 
     def criterion(self, context: Context) -> Criterion:
         """Return α ↦ mean leave-one-out deviance (squared error), one pass over the rows per call."""
-        return _LeftOut(context, None if self.scoring is None else as_metric(self.scoring))
+        return _LeftOut(
+            context, None if self.scoring is None else as_scoring(self.scoring, context.problem.loss)
+        )
 
     def describe(self) -> str:
         """Return the rule in words."""
@@ -74,16 +78,20 @@ class _LeftOut:
     """The criterion of leave-one-out, and the predictions that it rests on."""
 
     context: Context
-    metric: Metric | None
+    scoring: Scoring | None
 
     def __call__(self, alphas: Array) -> Scores:
-        if self.metric is not None:
-            return Scores(_score_rows(self.metric, self.context, alphas))
-        return _loo_deviance(self.context, alphas)
+        if self.scoring is None:
+            return _loo_deviance(self.context, alphas)
+        held = _left_out_rows(self.context, alphas)
+        if self.scoring.ranks:
+            return Scores(-self.scoring.of(_means_held(self.context, held)))
+        refuse_rankings(self.scoring, held, held.weights @ held.y / held.weights.sum())
+        return Scores(-self.scoring.of(held))
 
-    def predictions(self, alphas: Array) -> Iterator[tuple[Array, Array, Array]]:
-        """Yield targets (m, T), η (m, A, T) by the models without each row, and weights (m,)."""
-        yield _left_out_rows(self.context, alphas)
+    def predictions(self, alphas: Array) -> Iterator[HeldRows]:
+        """Yield all rows, each predicted by the model without it, with the means of all rows held."""
+        yield _means_held(self.context, _left_out_rows(self.context, alphas))
 
 
 def _loo_deviance(context: Context, alphas: Array) -> Scores:
@@ -144,16 +152,38 @@ def held_out_predictions(context: Context, alphas: Array) -> tuple[Array, Array,
     return eta, y, weights
 
 
-def _score_rows(metric: Metric, context: Context, alphas: Array) -> Array:
-    """Return −metric of the leave-one-out predictions, shape (A, S)."""
-    return context.score(metric, *_left_out_rows(context, alphas))
-
-
-def _left_out_rows(context: Context, alphas: Array) -> tuple[Array, Array, Array]:
-    """Return the targets as given (n, T), their leave-one-out η (n, A, T), and weights (n,)."""
+def _left_out_rows(context: Context, alphas: Array) -> HeldRows:
+    """Return all rows, each predicted by the model without it."""
     eta, y, weights = held_out_predictions(context, alphas)
     given = np.concatenate(list(context.problem.source.map(lambda block: block.y)))
-    return given, eta + (given - y)[:, None, :], weights
+    eta += (given - y)[:, None, :]
+    return HeldRows(np.arange(len(y)), given, eta, weights, alphas, context.problem.loss)
+
+
+#: A row that moves η of the mean by more than this is most of its class: without it no share is left.
+_MOST_OF_CLASS = 1.0
+
+
+def _means_held(context: Context, held: HeldRows) -> HeldRows:
+    """Return the rows with the means of the targets, and so the shares of classes, held at those of all rows.
+
+    Without row i the mean of y is (Wȳ − wᵢyᵢ)/(W − wᵢ), and by that much the intercept moves against the row.
+    What ranks rows or decides between classes would find a model near the mean wrong on every row; folds
+    that keep the shares of the classes do not have that. The η of the mean takes the move back:
+    η₋ᵢ + η(ȳ) − η(ȳ₋ᵢ).
+    """
+    if not context.problem.fit_intercept:
+        return held
+    y, w, total = held.y, held.weights[:, None], float(held.weights.sum())
+    mean = np.sum(w * y, axis=0) / total
+    gone = leave_out_weight(context.problem, w)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = (total * mean - gone * y) / (total - gone)
+        move = held.loss.null(mean) - held.loss.null(without)
+    small = np.abs(move) <= _MOST_OF_CLASS
+    if held.loss.coupled:
+        small = small.all(axis=1, keepdims=True)
+    return replace(held, eta=held.eta + np.where(small, move, 0.0)[:, None, :])
 
 
 #: What splitters do, in words.
@@ -187,13 +217,13 @@ class KFold:
         Take the largest alpha whose score is within one standard error (over folds) of the best.
     scoring : str or callable, optional
         None for squared error, a name in `SCORINGS`, or (y, prediction, weights) -> float, larger better;
-        the score is then minus its mean over folds.
+        the score is then minus its mean over the folds on which it is defined (is not NaN).
     """
 
     cv: Any = 5
     alphas: Any = None
     one_se: bool = False
-    scoring: str | Metric | None = None
+    scoring: str | Metric | Scoring | None = None
     name: ClassVar[str] = "kfold"
 
     def __post_init__(self) -> None:
@@ -258,18 +288,17 @@ class _Folded:
 
     context: Context
     folds: list[_Fold]
-    scoring: str | Metric | None
+    scoring: str | Metric | Scoring | None
 
     def __call__(self, alphas: Array) -> Scores:
         squares = self.context.problem.squared and self.scoring in ("neg_mean_squared_error", "r2")
         if self.scoring is None or squares:
             return _scores_from_sse(self.context, self.folds, alphas, self.scoring)
-        metric = as_metric(self.scoring)
-        values = np.array([self.context.score(metric, *rows) for rows in self.predictions(alphas)])
-        return Scores(values.mean(axis=0), _standard_error(values))
+        scoring = as_scoring(self.scoring, self.context.problem.loss)
+        return _over_folds(np.array([-scoring.of(held) for held in self.predictions(alphas)]))
 
-    def predictions(self, alphas: Array) -> Iterator[tuple[Array, Array, Array]]:
-        """Yield fold by fold targets (m, T), η (m, A, T) by the model of the other rows, and weights (m,)."""
+    def predictions(self, alphas: Array) -> Iterator[HeldRows]:
+        """Yield the rows of each fold, predicted by the model of its training rows."""
         for fold in self.folds:
             coef, intercept = self.context.problem.restore(*self.context.model(fold.state, alphas))
             parts = []
@@ -279,9 +308,36 @@ class _Folded:
                 if block.offset is not None:
                     eta += block.offset[chosen][:, None, :]
                 w = np.ones(len(eta)) if block.weights is None else block.weights[chosen]
-                parts.append((block.y[chosen], eta, w))
-            y, eta, w = (np.concatenate(part) for part in zip(*parts, strict=True))
-            yield y, eta, w
+                parts.append((block.start + np.flatnonzero(chosen), block.y[chosen], eta, w))
+            rows, y, eta, w = (np.concatenate(part) for part in zip(*parts, strict=True))
+            yield HeldRows(rows, y, eta, w, alphas, self.context.problem.loss, (coef, intercept))
+
+
+def _over_folds(values: Array) -> Scores:
+    """Return the mean over folds of per-fold scores (K, A, T), without folds whose score is not defined.
+
+    A fold is left out of a target where the score is NaN at every alpha; at single alphas it stays NaN.
+
+    Raises
+    ------
+    UndefinedScore
+        If the score is not defined in any fold.
+    """
+    gone = np.asarray(np.isnan(values).all(axis=1))
+    if gone.all():
+        raise UndefinedScore(
+            f"the scoring is not defined in any of the {len(values)} folds: R² needs held-out rows of at "
+            "least two values of y, AUC rows of both classes, a function must not give NaN. Use fewer folds, "
+            "StratifiedKFold for classes, or another scoring."
+        )
+    kept = (~gone).sum(axis=0)
+    parts = np.where(gone[:, None, :], 0.0, values)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = parts.sum(axis=0) / kept
+        squares = np.where(gone[:, None, :], 0.0, (values - mean) ** 2).sum(axis=0)
+        error = np.where(kept > 1, np.sqrt(squares / (kept - 1) / kept), 0.0)
+    undefined = gone[:, kept > 0].any(axis=1).sum()
+    return Scores(mean, error, int(undefined))
 
 
 def _standard_error(values: Array) -> Array:
@@ -315,9 +371,8 @@ def _scores_from_sse(context: Context, folds: list[_Fold], alphas: Array, scorin
         return Scores(np.sum(errors, axis=0) / share.sum(), _standard_error(each))
     if scoring == "r2":
         variance = np.array(variances)[:, None, :]
-        flat = np.where(each > 0, 0.0, -1.0)
-        each = np.where(variance > 0, each / np.where(variance > 0, variance, 1.0) - 1, flat)
-    return Scores(each.mean(axis=0), _standard_error(each))
+        each = np.where(variance > 0, each / np.where(variance > 0, variance, 1.0) - 1, np.nan)
+    return _over_folds(each)
 
 
 def _sse_on_rows(context: Context, fold: _Fold, coef: Array, intercept: Array, otherwise: Array) -> Array:

@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel
 from sklearn.utils.validation import check_is_fitted
 
 from elltwo.conventions import DIALECTS, Form
 from elltwo.data.memory import MemorySource
+from elltwo.data.tensors import as_array
 from elltwo.data.weights import as_counts, check_weights, refuse_class_weight
 from elltwo.errors import InputError, did_you_mean, name_some
 from elltwo.inference import Inference
@@ -28,7 +30,7 @@ from elltwo.interfaces.sklearn.linear import (
 )
 from elltwo.losses import Binomial, Gaussian, Multinomial, SquaredHinge
 from elltwo.results import Fit
-from elltwo.selection import KFold
+from elltwo.selection import OF_NUMBERS, KFold, OfClasses
 
 Array = npt.NDArray[Any]
 
@@ -98,8 +100,10 @@ class ClassFolds:
 class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
     """A classifier whose classes are told apart by b + Xθ."""
 
-    #: Scorings with a meaning for the predictions of the loss: for two classes, and for more.
-    SCORINGS: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]]
+    #: Scorings with a meaning for the predictions of the loss.
+    SCORINGS: ClassVar[tuple[str, ...]]
+    #: Whether y may have a column of 0 and 1 for each of several labels.
+    MANY_LABELS: ClassVar[bool] = False
 
     classes_: Array
     class_weight: Any
@@ -121,7 +125,7 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         X : array, sparse matrix or table (pandas, Polars, Arrow), shape (n, p)
             Features: numbers of any type and memory order.
         y : array, shape (n,)
-            Class labels: text, numbers or booleans.
+            Class labels: text, numbers or booleans, none missing; arrays of objects may hold them.
         sample_weight : array, shape (n,), optional
             Numbers ≥ 0; `weights_are` says what they are. Rows of weight 0 are rows left out.
         groups : array, shape (n,), optional
@@ -138,20 +142,38 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         loss = self._loss(K)
         fit = self._solve(source, self._class_rule(source, loss, codes, labels, counted), loss)
         self.classes_ = classes
-        return self._take(replace(fit, classes=tuple(classes.tolist())))
+        return self._take(replace(fit, classes=None if codes is None else tuple(classes.tolist())))
 
     def _class_source(
         self, X: Any, y: Any, sample_weight: Any, groups: Any = None, *, reset: bool = True
-    ) -> tuple[MemorySource, Array, Array, Array]:
-        """Return the rows as a source, the classes, the class of each row, and which rows count."""
+    ) -> tuple[MemorySource, Array, Array | None, Array]:
+        """Return the rows as a source, the classes, the class of each row, and which rows count.
+
+        With several labels per row the classes are the numbers of the labels, and rows have no class.
+        """
         check_flags(self)
-        names = target_names(y)
-        X, y = self._numbers(X, y, reset=reset)
+        names, y = target_names(y), _plain_labels(y)
+        many = y is not None and is_multilabel(y)
+        if many and not self.MANY_LABELS:
+            raise InputError(
+                f"y has {np.shape(y)[1]} columns of labels, and {type(self).__name__} tells one label a row. "
+                "Fit a model for each (sklearn.multioutput.MultiOutputClassifier), or use RidgeClassifier."
+            )
+        y = y.toarray() if many and sparse.issparse(y) else y
+        X, y = self._numbers(X, y, reset=reset, multi_output=many)
         given = None if sample_weight is None else row_weights(sample_weight, X.shape[0])
         counts = as_counts(self.weights_are)
         refuse_class_weight(weighted=given is not None, counts=counts, class_weight=self.class_weight)
         weights = check_weights(given, X.shape[0], counts=counts)
         counted = np.ones(X.shape[0], dtype=bool) if weights is None else weights > 0
+        if many:
+            if self.class_weight is not None:
+                raise InputError(
+                    "class_weight weighs the rows of a class, and here rows have several labels. Give "
+                    "sample_weight."
+                )
+            source = self._rows(X, np.where(y > 0, 1.0, -1.0), given, groups, names)
+            return source, np.arange(y.shape[1]), None, counted
         classes, codes = _coded(y, counted)
         K = len(classes)
         if self.class_weight is not None:
@@ -170,26 +192,36 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         return source, classes, codes, counted
 
     def _folds(self, k: int) -> Any:
+        """Return k folds; `_class_rule` has them keep the proportions of the classes."""
+        return k
+
+    def _class_folds(self, k: int) -> Any:
         """Return k folds with the classes in the same proportions in each."""
         if self.random_state is None:
             return StratifiedKFold(k)
         return StratifiedKFold(k, shuffle=True, random_state=seed_of(self.random_state))
 
     def _class_rule(
-        self, source: MemorySource, loss: Any, codes: Array, labels: tuple[str, ...], counted: Array
+        self, source: MemorySource, loss: Any, codes: Array | None, labels: tuple[str, ...], counted: Array
     ) -> Any:
-        """Return alpha, or the rule that chooses it, with folds that know the classes."""
-        rule, K = self._rule(source, loss), len(labels)
+        """Return alpha, or the rule that chooses it, with folds and a scoring that know the classes."""
+        rule, known = self._rule(source, loss), self.SCORINGS
         scoring = getattr(rule, "scoring", None)
-        known = self.SCORINGS[K > 2]
         if isinstance(scoring, str) and scoring not in known:
             raise InputError(
-                f"scoring={scoring!r} has no meaning for {type(self).__name__} with {K} classes."
-                f"{did_you_mean(scoring, known)} Choose from {name_some(known)}, or None for the loss itself."
+                f"scoring={scoring!r} has no meaning for {type(self).__name__}."
+                f"{did_you_mean(scoring, known)} Choose from {name_some(known, len(known))}, or None for the "
+                "loss itself."
             )
-        if isinstance(rule, KFold):
-            return replace(rule, cv=ClassFolds(rule.cv, codes, labels, counted))
-        return rule
+        if scoring is not None and scoring not in OF_NUMBERS:
+            rule = replace(rule, scoring=OfClasses(scoring, exclusive=codes is not None))
+        if not isinstance(rule, KFold):
+            return rule
+        number = isinstance(rule.cv, (int, np.integer))
+        if codes is None:
+            return replace(rule, cv=LinearModel._folds(self, int(rule.cv))) if number else rule
+        splitter = self._class_folds(int(rule.cv)) if number else rule.cv
+        return replace(rule, cv=ClassFolds(splitter, codes, labels, counted))
 
     def _take(self, fit: Fit) -> Self:
         """Set the fitted attributes: a row of `coef_` for two classes, else a row per class."""
@@ -226,7 +258,7 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         Returns
         -------
         array, shape (n,)
-            Labels from `classes_`.
+            Labels from `classes_`; of several labels per row 0 or 1 for each, (n, L).
 
         Raises
         ------
@@ -235,6 +267,8 @@ class _LinearClassifier(ClassifierMixin, LinearModel):  # type: ignore[misc]
         """
         check_is_fitted(self)
         eta = self.decision_function(X)
+        if eta.ndim == 2 and self.fit_.classes is None:
+            return np.asarray((eta > 0).astype(int))
         return np.asarray(self.classes_[(eta > 0).astype(int) if eta.ndim == 1 else eta.argmax(axis=1)])
 
 
@@ -314,7 +348,7 @@ class LogisticRegression(_LinearClassifier):
     Friedman, Hastie and Tibshirani (2010), J. Stat. Softw. 33(1), section 4: the symmetric multinomial form.
     """
 
-    SCORINGS = (("accuracy", "neg_brier_score", "neg_log_loss", "roc_auc"),) * 2
+    SCORINGS = ("accuracy", "neg_brier_score", "neg_log_loss", "roc_auc")
     C_FORM = next(dialect for dialect in DIALECTS if dialect.name == "C").form("logistic")
 
     def __init__(
@@ -483,8 +517,7 @@ class LinearSVC(_LinearClassifier):
     machines", J. Mach. Learn. Res. 9.
     """
 
-    # The accuracy of a class against the rest is high for a model that never finds it.
-    SCORINGS = (("accuracy", "roc_auc"), ("roc_auc",))
+    SCORINGS = ("accuracy", "roc_auc")
     C_FORM = Form("C·Σ max(0, 1 − yη)² + ½·‖θ‖²", constant=0.5, value=-1)
 
     def __init__(
@@ -526,12 +559,14 @@ class RidgeClassifier(_LinearClassifier):
     """Classes by ridge regression of y = ±1: the closed form, and every rule exact.
 
     Minimises Σ wᵢ(yᵢ − b − xᵢᵀθ)² + α(θ − θ₀)ᵀP(θ − θ₀), the objective of scikit-learn's `RidgeClassifier`
-    when P = I and θ₀ = 0. More than two classes are each told from the rest.
+    when P = I and θ₀ = 0. More than two classes are each told from the rest. y may also be an indicator
+    matrix (n, L) of 0 and 1, for rows that have several labels at once.
 
     Parameters
     ----------
     alpha : float, array of shape (K,), str or rule, default "loo"
-        As in `Ridge`. A rule without `scoring` compares the squared errors of held-out rows.
+        As in `Ridge`. A rule without `scoring` compares the squared errors of held-out rows. Accuracy is that
+        of the predicted classes; of several labels, the share of rows of which all are right.
     fit_intercept : bool, default True
     standardize : bool, default False
         Penalise the coefficients of standardised columns.
@@ -570,17 +605,13 @@ class RidgeClassifier(_LinearClassifier):
     True
     """
 
-    SCORINGS = (
-        (
-            "accuracy",
-            "roc_auc",
-            "r2",
-            "neg_mean_squared_error",
-            "neg_root_mean_squared_error",
-            "neg_mean_absolute_error",
-        ),
-        ("roc_auc", "r2", "neg_mean_squared_error", "neg_root_mean_squared_error", "neg_mean_absolute_error"),
-    )
+    SCORINGS = ("accuracy", "roc_auc", *OF_NUMBERS)
+    MANY_LABELS = True
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def __init__(
         self,
@@ -623,6 +654,32 @@ def _pairs(folds: Any) -> list[tuple[Array, Array]]:
         raise InputError(
             f"cv must be an integer, a splitter or an iterable of (train, test) indices; got {folds!r}."
         ) from None
+
+
+def _plain_labels(y: Any) -> Any:
+    """Return objects that are all booleans or all numbers in an array of such; refuse missing labels."""
+    values = None if y is None or sparse.issparse(y) else np.asarray(as_array(y))
+    if values is None or values.dtype.kind != "O" or values.ndim > 2:
+        return y
+    flat = values.ravel().tolist()
+    missing = [i for i, value in enumerate(flat) if _is_missing(value)]
+    if missing:
+        row = missing[0] // (values.size // len(values))
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"y lacks a label in row {row:,} ({flat[missing[0]]!r}){more}: labels must not be missing. Leave "
+            "out such rows, or give them a label of their own."
+        )
+    for kinds, dtype in (((bool, np.bool_), np.bool_), ((int, float, np.integer, np.floating), None)):
+        if all(isinstance(value, kinds) and (dtype or not isinstance(value, bool)) for value in flat):
+            return np.array(flat, dtype=dtype).reshape(values.shape)
+    return y
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether an object stands for no value: None, NaN, pandas' NA and NaT."""
+    absent = value is None or type(value).__name__ in ("NAType", "NaTType")
+    return absent or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
 
 
 def _coded(y: Array, counted: Array) -> tuple[Array, Array]:

@@ -163,7 +163,7 @@ class KernelRidge(KernelModel, LinearEstimator):
         fit = self._fit_kernel(source, self._rule(), Gaussian())
         flat = self._one_dimensional
         self.dual_coef_ = self.dual_coef_[:, 0] if flat else self.dual_coef_
-        self.intercept_ = float(fit.intercept[0]) if flat or not self.fit_intercept else fit.intercept
+        self.intercept_ = fit.intercept[0] if flat or not self.fit_intercept else fit.intercept
         one = not self.alpha_per_target and (chooses(self.alpha) or np.ndim(self.alpha) == 0)
         self.alpha_ = float(fit.alpha[0]) if one or len(fit.alpha) == 1 else fit.alpha
         return self

@@ -222,7 +222,7 @@ class LinearEstimator(MultiOutputMixin, RegressorMixin, LinearModel):  # type: i
         self.fit_, self.path_ = fit, fit.path
         self.coef_ = fit.coef[:, 0] if one_target else np.ascontiguousarray(fit.coef.T)
         scalar = self._one_dimensional or not fit.fit_intercept
-        self.intercept_ = float(fit.intercept[0]) if scalar else fit.intercept
+        self.intercept_ = fit.intercept[0] if scalar else fit.intercept
         self.alpha_ = float(fit.alpha[0]) if one_alpha or one_target else fit.alpha
         return self
 
