@@ -1,13 +1,14 @@
 """Fresh random problems of every shape that matters, and the variations of the objective.
 
 `SHAPES` × `VARIATIONS` drives the tests of rules and solvers; each entry is built anew from its
-name's seed, so nothing is shared between tests.
+name's seed, so nothing is shared between tests. A third factor, as the solver, is dealt over that
+product by `dealt`: every two of the three factors meet in all their combinations, all three do not.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -166,6 +167,14 @@ _VARIATIONS: dict[str, Callable[[Model, Rng], Model]] = {
 }
 
 VARIATIONS = tuple(_VARIATIONS)
+
+
+def dealt(first: Sequence[Any], second: Sequence[Any], third: Sequence[Any]) -> list[tuple[Any, Any, Any]]:
+    """Every combination of the first two factors, each with one value of the third.
+
+    Every value of the third meets every value of a factor that is at least as long.
+    """
+    return [(a, b, third[(i + j) % len(third)]) for i, a in enumerate(first) for j, b in enumerate(second)]
 
 
 def problem(shape_name: str, variation: str) -> Model:

@@ -488,13 +488,13 @@ def test_how_the_program_ends(raised, status, message):
 
 def test_a_program_that_is_told_to_stop_leaves_no_half_written_file(tmp_path):
     code = (
-        "import sys, time\n"
+        "import signal, sys\n"
         "from elltwo.interfaces.cli import main\n"
         "from elltwo.files import replacing\n"
         "@main.cli.command()\n"
         "def wait():\n"
         "    with replacing('out.csv') as file:\n"
-        "        file.write(b'half'); file.flush(); print('ready', flush=True); time.sleep(60)\n"
+        "        file.write(b'half'); file.flush(); print('ready', flush=True); signal.pause()\n"
         "sys.argv = ['elltwo', 'wait']\n"
         "main.main()\n"
     )
@@ -505,7 +505,7 @@ def test_a_program_that_is_told_to_stop_leaves_no_half_written_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     program.send_signal(signal.SIGTERM)
     program.stdout.close()
-    assert program.wait(timeout=30) == 128 + signal.SIGTERM
+    assert program.wait(timeout=600) == 128 + signal.SIGTERM
     assert list(tmp_path.iterdir()) == []
 
 
@@ -525,6 +525,7 @@ def test_progress_draws_a_bar_on_a_terminal(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress_bar, "PATIENCE", float("inf"))
     with progress("Fitting") as report:
         report(10, 100)
         assert screen.getvalue() == ""  # short work stays silent

@@ -218,7 +218,7 @@ def python(code, names):
 
 def timeless(line):
     """Return a line of a table without the seconds in its last column, and the width that they give it."""
-    line = re.sub(r" +(\d+\.\d\d s|Time)$", " #", line)
+    line = re.sub(r" +(\d+(\.\d\d)? s|Time)$", " #", line)
     return re.sub(r"^-{5,}$", "-----", line)
 
 

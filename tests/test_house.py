@@ -48,7 +48,7 @@ def python(code, *arguments, cwd=ROOT):
         encoding="utf-8",
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -15,12 +15,19 @@ from elltwo import AIC, BIC, GCV, LOO, REML, KFold, Status
 from elltwo.fitting import fit_source
 from elltwo.results import Fit
 from oracles import Model
-from shapes import SHAPES, VARIATIONS, alphas_for, generator, options, problem, source
+from shapes import SHAPES, VARIATIONS, alphas_for, dealt, generator, options, problem, source
 
 RULES: dict[str, Callable[..., Any]] = {"loo": LOO, "gcv": GCV, "reml": REML, "aic": AIC, "bic": BIC}
 
-every_shape = pytest.mark.parametrize("shape_name", SHAPES)
 every_variation = pytest.mark.parametrize("variation", VARIATIONS)
+
+# The shapes and variations are dealt to the rules, so that every two of these meet somewhere.
+DEALT = dealt(SHAPES, VARIATIONS, (*RULES, "df", "path"))
+
+
+def problems_dealt_to(rule: str) -> pytest.MarkDecorator:
+    """Parametrise a test by the shapes and variations that fall to a rule."""
+    return pytest.mark.parametrize(("shape_name", "variation"), [(s, v) for s, v, r in DEALT if r == rule])
 
 
 def run(model: Model, rule: Any, **more: Any) -> Fit:
@@ -46,8 +53,7 @@ def fit_tolerance(model: Model, alphas: np.ndarray, floor: float) -> np.ndarray:
     return np.array([oracles.tolerance(model, alpha, floor) for alpha in alphas])
 
 
-@every_variation
-@every_shape
+@problems_dealt_to("loo")
 def test_loo_is_refitting_without_each_row(shape_name: str, variation: str) -> None:
     """To 1e-10, or the rounding SAFETY·u of a leverage relative to what is left, 1 − h."""
     model = problem(shape_name, variation)
@@ -96,19 +102,25 @@ def check_kfold(model: Model, cv: Any) -> None:
     assert_scores(run(model, KFold(cv=cv, alphas=alphas)), alphas, want, rtol)
 
 
-@pytest.mark.parametrize("splitter", SPLITTERS)
-@every_variation
-@pytest.mark.parametrize("shape_name", ["tall", "wide"])
+@pytest.mark.parametrize(
+    ("variation", "splitter", "shape_name"), dealt(VARIATIONS, list(SPLITTERS), ["tall", "wide"])
+)
 def test_kfold_is_refitting_on_each_training_set(shape_name: str, variation: str, splitter: str) -> None:
     model = problem(shape_name, variation)
     check_kfold(model, SPLITTERS[splitter](model))
 
 
-@pytest.mark.parametrize("variation", ["plain", "standardised", "counted", "no_intercept", "everything"])
-@pytest.mark.parametrize("shape_name", [s for s in SHAPES if s not in ("tall", "wide", "three_by_four")])
-def test_kfold_of_every_shape(shape_name: str, variation: str) -> None:
+@pytest.mark.parametrize(
+    ("shape_name", "shuffled", "variation"),
+    dealt(
+        [s for s in SHAPES if s not in ("tall", "wide", "three_by_four")],
+        [True, False],
+        ["plain", "standardised", "counted", "no_intercept", "everything"],
+    ),
+)
+def test_kfold_of_every_shape(shape_name: str, shuffled: bool, variation: str) -> None:
     model = problem(shape_name, variation)
-    check_kfold(model, splitters.KFold(4, shuffle=True, random_state=0))
+    check_kfold(model, splitters.KFold(4, shuffle=shuffled, random_state=0 if shuffled else None))
 
 
 @every_variation
@@ -144,8 +156,7 @@ def criterion_tolerance(model: Model, alphas: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-@every_variation
-@every_shape
+@problems_dealt_to("gcv")
 def test_gcv_is_the_hat_matrix(shape_name: str, variation: str) -> None:
     model = problem(shape_name, variation)
     alphas = alphas_for(model, low=-4)
@@ -156,9 +167,7 @@ def test_gcv_is_the_hat_matrix(shape_name: str, variation: str) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", ["aic", "bic"])
-@every_variation
-@every_shape
+@pytest.mark.parametrize(("shape_name", "variation", "rule"), [d for d in DEALT if d[2] in ("aic", "bic")])
 def test_information_criteria_are_the_hat_matrix(shape_name: str, variation: str, rule: str) -> None:
     model = problem(shape_name, variation)
     alphas = alphas_for(model, low=-4)
@@ -168,8 +177,7 @@ def test_information_criteria_are_the_hat_matrix(shape_name: str, variation: str
     assert_scores(run(model, RULES[rule](alphas=alphas)), alphas, want, np.full(len(alphas), 1e-10), atol)
 
 
-@every_variation
-@every_shape
+@problems_dealt_to("reml")
 def test_reml_is_the_restricted_likelihood(shape_name: str, variation: str) -> None:
     """Up to a constant, so differences to the largest alpha's score are compared."""
     model = problem(shape_name, variation)
@@ -187,8 +195,7 @@ def replace_score(fit: Fit, score: np.ndarray) -> Fit:
     return replace(fit, path=replace(fit.path, score=score))
 
 
-@every_variation
-@every_shape
+@problems_dealt_to("df")
 def test_df_is_the_trace_of_the_hat_matrix(shape_name: str, variation: str) -> None:
     model = problem(shape_name, variation)
     alphas = alphas_for(model)
@@ -198,8 +205,7 @@ def test_df_is_the_trace_of_the_hat_matrix(shape_name: str, variation: str) -> N
     assert (np.abs(fit.path.df - want) <= atol).all(), (fit.path.df, want, atol)
 
 
-@every_variation
-@every_shape
+@problems_dealt_to("path")
 def test_path_coefficients_are_those_of_each_alpha(shape_name: str, variation: str) -> None:
     model = problem(shape_name, variation)
     alphas = alphas_for(model, low=-4)
@@ -228,24 +234,29 @@ def test_one_alpha_per_target_is_each_target_alone(rule: str) -> None:
         np.testing.assert_allclose(fit.coef[:, t], alone.coef[:, 0], rtol=1e-9)
 
 
-@pytest.mark.parametrize("rule", [*RULES, "kfold"])
 @pytest.mark.parametrize(
-    ("shape_name", "variation"),
-    [
-        ("tall", "plain"),
-        ("tall", "standardised"),
-        ("wide", "plain"),
-        ("near_collinear", "weighted"),
-        ("rank_deficient", "counted"),
-        ("badly_scaled", "standardised"),
-        ("one_hot_and_constant", "penalised"),
-        ("multi_target", "prior"),
-        ("four_by_ten", "plain"),
-    ],
+    ("named", "turn", "rule"),
+    dealt(
+        [
+            ("tall", "plain"),
+            ("tall", "standardised"),
+            ("wide", "plain"),
+            ("near_collinear", "weighted"),
+            ("rank_deficient", "counted"),
+            ("badly_scaled", "standardised"),
+            ("one_hot_and_constant", "penalised"),
+            ("multi_target", "prior"),
+            ("four_by_ten", "plain"),
+        ],
+        range(2),
+        [*RULES, "kfold"],
+    ),
 )
-def test_chosen_alpha_beats_two_hundred_alphas_around_it(shape_name: str, variation: str, rule: str) -> None:
+def test_chosen_alpha_beats_two_hundred_alphas_around_it(
+    named: tuple[str, str], turn: int, rule: str
+) -> None:
     """The automatic grid is refined to the optimum: nothing within a decade of it scores better."""
-    model = problem(shape_name, variation)
+    model = problem(*named)
     splits = list(splitters.KFold(4).split(model.X))
     fit = run(model, KFold(cv=splits) if rule == "kfold" else RULES[rule]())
     alpha = fit.alpha[0]

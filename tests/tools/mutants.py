@@ -4,11 +4,10 @@
     python tests/tools/mutants.py ridge/ digits     those whose name contains one of these words
     python tests/tools/mutants.py --jobs 4
 
-Each change of `mutants.toml` replaces one piece of text, which must stand exactly once in its file, in a copy of
-the project; then the named tests run there. A change that no test notices is printed as SURVIVED, with what it
-replaced. The exit status is 1 if one survived that is not declared to be equivalent.
-
-This takes a while, so it is no part of the normal run. The named tests must pass without the change, which is
+Each change of `mutants.toml` replaces one piece of text, which must stand exactly once in its file, in a
+copy of the project; then the named tests run there. A change that no test notices is printed as SURVIVED,
+with what it replaced. The exit status is 1 if one survived that is not declared to be equivalent. This
+takes a while, so it is no part of the normal run. The named tests must pass without the change, which is
 tried first.
 """
 
