@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import elltwo
 from elltwo import conventions, selection
-from elltwo.data import query
+from elltwo.data import delimited, sql
 from elltwo.data.encode import MISSING
 from elltwo.interfaces.cli import convert as convert_command
 from elltwo.interfaces.cli import fit as fit_command
@@ -293,13 +293,13 @@ def test_a_model_of_arrays_predicts_a_table_by_feature_names(tmp_path):
     "error", [duckdb.InterruptException("Interrupted!"), RuntimeError("Query interrupted")]
 )
 def test_an_interrupt_inside_duckdb_ends_quietly(houses, monkeypatch, error):
-    with pytest.raises(KeyboardInterrupt), query._explained("'t.csv'"):
+    with pytest.raises(KeyboardInterrupt), sql.explained("'t.csv'"):
         raise error
 
     def interrupted(*_):
         raise error
 
-    monkeypatch.setattr(query, "csv_table", interrupted)
+    monkeypatch.setattr(delimited, "csv_table", interrupted)
     result = CliRunner().invoke(cli, ["fit", str(houses), "--target", "price"])
     assert (result.exit_code, result.stdout) == (130, "")
     assert "Error" not in result.stderr

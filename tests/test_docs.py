@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 from elltwo import diagnostics, fitting, folds, inference, kernels, losses, moments, run, selection
 from elltwo.array import ROUNDOFF
 from elltwo.comparing import contestants, results, rows, split, verdict
-from elltwo.data import classes, encode, query, reading
+from elltwo.data import classes, encode, reading, sql
 from elltwo.inference import stored
 from elltwo.interfaces.cli.main import cli
 from elltwo.kernel_fitting import task as kernel_task
@@ -145,7 +145,7 @@ def short(value):
         ("compare", f"beyond the {1 - results.ERROR_RATE:.0%} limit".replace("%", " %")),
         ("compare", f"is below {verdict.NEGLIGIBLE:.0%}".replace("%", " %")),
         ("tables", f"More than {reading.MOST_LEVELS:,} different text values"),
-        ("tables", f"files up to {query._WHOLE_BYTES >> 20} MB"),
+        ("tables", f"files up to {sql.WHOLE_BYTES >> 20} MB"),
     ],
     ids=lambda value: value[:30],
 )

@@ -47,6 +47,8 @@ def choose_features(
 ) -> tuple[str, ...]:
     """Return the columns to use as features: those named, else all that have no other role, less `drop`.
 
+    What pandas stored as an index is none of them unless it is named.
+
     Raises
     ------
     InputError
@@ -86,7 +88,8 @@ def choose_features(
             f"Column '{lost[0]}' is the target, so it cannot be dropped. Leave it out of --drop (drop=)."
         )
     left_out = {*roles, *drop}
-    chosen = tuple(name for name in features or table.columns if name not in left_out)
+    usual = [name for name in table.columns if name not in table.index]
+    chosen = tuple(name for name in features or usual if name not in left_out)
     if not chosen:
         raise InputError(
             f"No column of {table.name} is left to be a feature; it has {name_some(table.columns, most=12)}."

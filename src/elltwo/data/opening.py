@@ -70,7 +70,8 @@ def open_table(data: Any, *, sql: str | None = None) -> Table:
     if isinstance(data, os.PathLike) or (isinstance(data, str) and not _is_query(data)):
         return _open_path(os.fspath(data), sql)
     if isinstance(data, str):
-        from elltwo.data.query import connect, query_table
+        from elltwo.data.query import query_table
+        from elltwo.data.sql import connect
 
         if sql is not None:
             raise InputError("The data are a query already, and sql= is a second one; pass one of them.")
@@ -136,7 +137,8 @@ def _database(path: Path, table: str | None, sql: str | None) -> Table | None:
 
         return sqlite_table(path, table, sql)
     if start[8:12] == b"DUCK":
-        from elltwo.data.query import connect, database_table, query_table
+        from elltwo.data.query import database_table, query_table
+        from elltwo.data.sql import connect
 
         return database_table(path, table) if sql is None else query_table(connect(str(path)), sql)
     return None
@@ -151,10 +153,12 @@ def _open_file(path: Path) -> Table:
         from elltwo.data.parquet import ParquetTable
 
         return ParquetTable(path)
-    from elltwo.data.query import csv_table, json_table
-
     if name.endswith(_JSON) or (not name.endswith(_CSV) and start.lstrip().startswith((b"{", b"["))):
+        from elltwo.data.json_lines import json_table
+
         return json_table(path)
+    from elltwo.data.delimited import csv_table
+
     return csv_table(path)
 
 

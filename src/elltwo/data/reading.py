@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 BATCH_ROWS = 65_536
 MOST_LEVELS = 5_000
+# What pandas calls an index without a name where it is stored as a column.
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class Table(ABC):
@@ -73,6 +77,13 @@ class Table(ABC):
         """What each column holds: "number", "boolean", "date", "string" or "other" (nested, binary)."""
         return {field.name: kind_of(field.type) for field in self.schema}
 
+    @property
+    def index(self) -> frozenset[str]:
+        """Columns that are what pandas calls an index: there, but no features unless they are asked for."""
+        stored = json.loads((self.schema.metadata or {}).get(b"pandas", "{}"))
+        named = {name for name in stored.get("index_columns", ()) if isinstance(name, str)}
+        return frozenset(name for name in self.columns if name in named or _UNNAMED_INDEX.fullmatch(name))
+
     @abstractmethod
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield pyarrow record batches with these columns, from the first row to the last.
@@ -93,7 +104,11 @@ class Table(ABC):
     def as_text(self, columns: Sequence[str]) -> Table:
         """Return the table with these columns as text where they hold numbers or booleans, as in ``"7"``."""
         shown = [name for name in columns if self.kinds[name] in ("number", "boolean")]
-        return _AsText(self, shown) if shown else self
+        return AsText(self, shown) if shown else self
+
+    def as_written(self) -> Table:
+        """Return the table with its values as they are written, where it is a text file; else as it is."""
+        return self
 
     def example(self, column: str) -> Any:
         """Return the column's first value that is not missing, or None."""
@@ -143,7 +158,7 @@ class ArrowTable(Table):
         return iter(self.table.select(list(columns)).to_batches())
 
 
-class _AsText(Table):
+class AsText(Table):
     """A table with some columns of numbers or booleans read as text, as levels are named."""
 
     def __init__(self, table: Table, columns: Sequence[str]) -> None:
@@ -151,12 +166,16 @@ class _AsText(Table):
         for name in columns:
             schema = schema.set(schema.get_field_index(name), pa.field(name, pa.string()))
         super().__init__(table.name, schema, table.n_rows, in_memory=table.in_memory)
-        self._table = table
+        self.table = table
+
+    def as_written(self) -> Table:
+        """Return the table below, as it is written."""
+        return self.table.as_written()
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the table's batches with the types of the schema."""
-        changed = [name for name in columns if self.schema.field(name) != self._table.schema.field(name)]
-        for batch in self._table.batches(columns):
+        changed = [name for name in columns if self.schema.field(name) != self.table.schema.field(name)]
+        for batch in self.table.batches(columns):
             arrays = [
                 _shown(array) if name in changed else array
                 for name, array in zip(columns, batch.columns, strict=True)
@@ -175,11 +194,13 @@ def _shown(array: Any) -> Any:
 class Parts(Table):
     """Tables of the same columns, one after the other: the files of a glob.
 
-    A column is text only if no part holds it as something else, so a part in which it is
-    empty does no harm; text that does turn up is refused when it is read.
+    A column that some part holds as text and another one as numbers or booleans, codes for example, is
+    text in all of them. A part in which it is empty has no say.
     """
 
     def __init__(self, name: str, parts: Sequence[Table]) -> None:
+        _refuse_other_columns(parts)
+        parts = [part.as_text(_text_elsewhere(part, parts)) for part in parts]
         rows = [part.n_rows for part in parts]
         total = None if None in rows else sum(n for n in rows if n is not None)
         super().__init__(name, _common_schema(parts), total)
@@ -190,23 +211,41 @@ class Parts(Table):
         """Return the parts, each with these columns as text."""
         return Parts(self.name, [part.as_text(columns) for part in self.parts])
 
+    def as_written(self) -> Table:
+        """Return the parts, each as it is written."""
+        return Parts(self.name, [part.as_written() for part in self.parts])
+
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the batches of the first part, then those of the second, and so on."""
         for part in self.parts:
             yield from part.batches(columns)
 
 
-def _common_schema(parts: Sequence[Table]) -> Any:
-    fields = {field.name: field for field in parts[0].schema}
+def _refuse_other_columns(parts: Sequence[Table]) -> None:
     for part in parts[1:]:
-        if apart := set(fields).symmetric_difference(part.columns):
+        if apart := set(parts[0].columns).symmetric_difference(part.columns):
             raise InputError(
                 f"{part.name} and {parts[0].name} differ in the columns {name_some(sorted(apart))}; "
                 "files read together need the same columns. Match fewer files, or combine them with a query."
             )
+
+
+def _text_elsewhere(part: Table, parts: Sequence[Table]) -> list[str]:
+    """Return the columns of a part that are numbers or booleans there, and text in another part."""
+    return [
+        name
+        for name, kind in part.kinds.items()
+        if kind in ("number", "boolean")
+        and any(other.kinds[name] == "string" and other.example(name) is not None for other in parts)
+    ]
+
+
+def _common_schema(parts: Sequence[Table]) -> Any:
+    fields = {field.name: field for field in parts[0].schema}
+    for part in parts[1:]:
         for field in part.schema:
             fields[field.name] = _common_field(fields[field.name], field, part.name)
-    return pa.schema(list(fields.values()))
+    return pa.schema(list(fields.values()), parts[0].schema.metadata)
 
 
 def _common_field(first: Any, second: Any, name: str) -> Any:

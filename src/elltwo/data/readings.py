@@ -75,6 +75,10 @@ class ReadTable(Table):
         """Return the table with these columns as text."""
         return ReadTable(self._table.as_text(columns), self._own, self._levels)
 
+    def as_written(self) -> Table:
+        """Return the table below, as it is written."""
+        return self._table.as_written()
+
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Yield the table's batches, with text turned into numbers and times."""
         own, rows = [name for name in columns if name in self._own], 0

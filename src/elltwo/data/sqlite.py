@@ -22,11 +22,18 @@ from elltwo.data.query import choose_table
 from elltwo.data.reading import BATCH_ROWS, Table, refuse_repeats
 from elltwo.data.remedies import quoted, text
 from elltwo.data.spool import spooled
+from elltwo.data.sql import bare, not_one_select
 from elltwo.errors import InputError
 
 _TABLES = (
     "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
     "AND name NOT LIKE 'sqlite_%' ORDER BY name"
+)
+_SELECT = (
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
 )
 _DATE = (
     "({c} GLOB '????-??-??' OR {c} GLOB '????-??-??[ T]??:??:??' OR {c} GLOB '????-??-??[ T]??:??:??.*')"
@@ -41,18 +48,37 @@ def sqlite_table(path: Path, table: str | None, sql: str | None) -> Table:
     """
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.set_authorizer(_reading_only)
             if sql is None:
                 only = choose_table(path, [row[0] for row in connection.execute(_TABLES)], table)
                 return _spool(connection, f"SELECT * FROM {quoted(only)}", f"'{path}::{only}'")
-            return _spool(connection, sql.strip().rstrip(";"), f"the query on '{path}'")
+            name = f"the query on '{path}'"
+            return _spool(connection, _only_select(connection, sql, name), name)
     except sqlite3.Error as error:
         raise InputError(
             f"The SQLite database '{path}' cannot be read: {error}. Check the query and the file."
         ) from error
 
 
+def _reading_only(action: int, *_: str | None) -> int:
+    """Tell SQLite which actions of a statement are allowed: those of a SELECT."""
+    return sqlite3.SQLITE_OK if action in _SELECT else sqlite3.SQLITE_DENY
+
+
+def _only_select(connection: sqlite3.Connection, sql: str, name: str) -> str:
+    """Return a query without what may follow it, if SQLite finds that it is one SELECT."""
+    query = bare(sql)
+    try:
+        connection.execute(f"EXPLAIN {query}")
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.ProgrammingError) or "not authorized" in str(error):
+            raise not_one_select(name) from error
+        raise
+    return query
+
+
 def _spool(connection: sqlite3.Connection, query: str, name: str) -> Table:
-    columns = [entry[0] for entry in connection.execute(f"SELECT * FROM ({query}) LIMIT 0").description]
+    columns = [entry[0] for entry in connection.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
     refuse_repeats(name, columns)
     schema = pa.schema([(column, _type(connection, query, column)) for column in columns])
 
@@ -66,15 +92,17 @@ def _spool(connection: sqlite3.Connection, query: str, name: str) -> Table:
 
 def _type(connection: sqlite3.Connection, query: str, column: str) -> Any:
     c = quoted(column)
-    kinds = {kind for (kind,) in connection.execute(f"SELECT DISTINCT typeof({c}) FROM ({query})")} - {"null"}
+    kinds = {kind for (kind,) in connection.execute(f"SELECT DISTINCT typeof({c}) FROM ({query}\n)")} - {
+        "null"
+    }
     if "blob" in kinds:
         return pa.binary()
     if kinds == {"text"}:
-        odd = f"SELECT 1 FROM ({query}) WHERE {c} IS NOT NULL AND NOT ({_DATE.format(c=c)}) LIMIT 1"
+        odd = f"SELECT 1 FROM ({query}\n) WHERE {c} IS NOT NULL AND NOT ({_DATE.format(c=c)}) LIMIT 1"
         return pa.string() if connection.execute(odd).fetchone() else pa.timestamp("us")
     if "text" in kinds:
         words = ", ".join(map(text, MISSING_WORDS))
-        odd = f"SELECT 1 FROM ({query}) WHERE typeof({c}) = 'text' AND trim({c}) NOT IN ({words}) LIMIT 1"
+        odd = f"SELECT 1 FROM ({query}\n) WHERE typeof({c}) = 'text' AND trim({c}) NOT IN ({words}) LIMIT 1"
         if connection.execute(odd).fetchone():
             return pa.string()
     return pa.int64() if kinds <= {"integer", "text"} else pa.float64()

@@ -65,6 +65,8 @@ def predict(
     with --missing drop. A model of classes gives the label and the probability of each; a model with an
     --offset or --exposure column needs that column in DATA.
 
+    --keep writes what DATA holds: to CSV, the fields of a text file as they are written, 1.10 and NA too.
+
     --interval adds two columns for each prediction, NAME_low and NAME_high: between them lies the expected
     value or the probability, not a new observation, in the sense that the summary of the model states.
     """
@@ -76,7 +78,8 @@ def predict(
     from elltwo.fitting import load
 
     kept = split_names(keep, "--keep") or []
-    predictions = Predictions(load(model), open_table(source, sql=sql), kept, interval)
+    written = output is None or _writer(output) is write_csv
+    predictions = Predictions(load(model), open_table(source, sql=sql), kept, interval, written=written)
     with progress("Predicting") as report:
         if output is None:
             write_csv(sys.stdout.buffer, predictions.chunks(report))
@@ -102,6 +105,8 @@ class Predictions:
         Columns of the table to carry along.
     level : float, optional
         Level of the intervals to give; None gives none.
+    written : bool
+        Carry the fields of a text file along as they are written ("1.10", "NA"), not as what they mean.
 
     Raises
     ------
@@ -110,8 +115,17 @@ class Predictions:
         intervals.
     """
 
-    def __init__(self, fit: Fit, table: Table, keep: Sequence[str], level: float | None = None) -> None:
+    def __init__(
+        self,
+        fit: Fit,
+        table: Table,
+        keep: Sequence[str],
+        level: float | None = None,
+        *,
+        written: bool = False,
+    ) -> None:
         self._level = level
+        self._written = written
         if level is not None:  # an interval of no rows, to hear now what would be wrong with those of all
             fit.interval(fit.coef[:, :0].T, level)
         table.require(keep, "column to keep")
@@ -164,8 +178,8 @@ class Predictions:
 
         from elltwo.data.aside import Aside
 
-        aside = Aside(self._table, self._keep)
-        schema = self._schema()
+        aside = Aside(self._table, self._keep, written=self._written)
+        schema = self._schema(aside.kept_schema)
         for X, offset, unseen in _blocks(_encoder(self._fit), aside):
             self.unseen.update(unseen)
             eta = self._fit.decision(X, offset=offset)
@@ -190,13 +204,15 @@ class Predictions:
             return [labels, *eta.T]
         return [labels, *np.ascontiguousarray(fit.predictions(eta, "probability").T)]
 
-    def _schema(self) -> Any:
+    def _schema(self, kept: Any) -> Any:
         """Return the columns to write; text in any of Arrow's encodings becomes plain text."""
         import pyarrow as pa
 
+        from elltwo.data.columns import kind_of
+
         fields = [
-            pa.field(name, pa.large_string() if kind == "string" else self._table.schema.field(name).type)
-            for name, kind in ((name, self._table.kinds[name]) for name in self._keep)
+            field.with_type(pa.large_string()) if kind_of(field.type) == "string" else field
+            for field in map(pa.field, kept.names, kept.types)
         ]
         types = [pa.float64()] * len(self._names)
         if self._fit.classes is not None:
@@ -251,24 +267,43 @@ def _label_type(classes: tuple[Any, ...]) -> Any:
 
 
 def write_csv(file: BinaryIO, chunks: Iterator[Any]) -> None:
-    """Write Arrow tables as CSV with one header; a missing value is an empty field."""
-    import pyarrow as pa
-    from pyarrow.csv import CSVWriter, WriteOptions
+    """Write Arrow tables as CSV with one header; a missing value is an empty field.
 
-    first = next(chunks)
-    header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(first.schema.names)
-    try:
-        writer = CSVWriter(file, first.schema, write_options=WriteOptions(include_header=False))
-    except pa.ArrowException as error:
-        raise InputError(
-            f"A column to keep has a type that CSV cannot hold ({error}). Leave it out of --keep, or write "
-            "Parquet: -o FILE.parquet."
-        ) from error
-    file.write(header.getvalue().encode())
-    with writer:
-        for chunk in chain([first], chunks):
-            writer.write_table(chunk)
+    Text is quoted where it has to be, so that a kept field comes out as it was.
+    """
+    import pyarrow as pa
+
+    for number, chunk in enumerate(chunks):
+        try:
+            lines = _lines(chunk)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"A column to keep has a type that CSV cannot hold ({error}). Leave it out of --keep, or "
+                "write Parquet: -o FILE.parquet."
+            ) from error
+        if number == 0:
+            header = io.StringIO()
+            csv.writer(header, lineterminator="\n").writerow(chunk.schema.names)
+            file.write(header.getvalue().encode())
+        file.write(lines)
+
+
+def _lines(chunk: Any) -> bytes:
+    """Return the rows of an Arrow table as lines of CSV."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    mark, comma, nothing = (pa.scalar(text, pa.large_string()) for text in ('"', ",", ""))
+    fields: list[Any] = []
+    for column in chunk.columns:
+        shown = column.cast(pa.large_string())
+        if pa.types.is_large_string(column.type):
+            doubled = pc.replace_substring(shown, '"', '""')
+            quoted = pc.binary_join_element_wise(mark, doubled, mark, nothing)
+            shown = pc.if_else(pc.match_substring_regex(shown, '^$|[",\r\n]'), quoted, shown)
+        fields.append(shown.fill_null(""))
+    lines = pc.binary_join_element_wise(*fields, comma) if len(fields) > 1 else fields[0]
+    return ("\n".join(lines.to_pylist()) + "\n").encode()
 
 
 def write_parquet(file: BinaryIO, chunks: Iterator[Any]) -> None:
