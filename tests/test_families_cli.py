@@ -253,11 +253,11 @@ def test_rows_without_an_exposure_are_left_out_or_refused(table):
         fit(table, "calls", **options).predict(holes)
 
 
-def test_yes_and_no_in_a_csv_file_are_booleans_that_can_be_named(tmp_path, table):
+def test_yes_and_no_in_a_csv_file_are_labels_that_can_be_named(tmp_path, table):
     word = pl.when(pl.col("left") == "gone").then(pl.lit("yes")).otherwise(pl.lit("no"))
     table.with_columns(left=word).write_csv(tmp_path / "t.csv")
     fitted = fit(str(tmp_path / "t.csv"), "left", family="binomial", positive="no", class_weight={"yes": 2})
-    assert fitted.classes == (True, False)
+    assert fitted.classes == ("yes", "no")
     assert fitted.quality["class_weights"] == [2.0, 1.0]
 
 
