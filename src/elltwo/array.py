@@ -145,5 +145,7 @@ def solve_upper(R: Array, rhs: Array, *, transposed: bool = False) -> Array:
     """Return R⁻¹ rhs (or R⁻ᵀ rhs) for upper triangular R without zeros on its diagonal."""
     from scipy.linalg import lapack
 
+    if R.size == 0:
+        return np.zeros_like(rhs)
     solution, _ = lapack.dtrtrs(R, rhs, lower=0, trans=int(transposed))
     return np.asarray(solution)

@@ -13,6 +13,7 @@ from elltwo.data.weights import weight_notes
 from elltwo.engine import make_problem, rule_or_number
 from elltwo.errors import InputError
 from elltwo.problem import Problem
+from elltwo.rescaling import OutOfReachError, scaled, unscaled
 from elltwo.results import Fit
 from elltwo.run import Run, Watch
 from elltwo.selection import AIC, BIC, GCV, LOO, REML
@@ -78,12 +79,7 @@ def fit_elastic_net(
     plan = None if rule is None else rule.plan(source)
     run = Run(problem, rule, fixed, plan, alpha_per_target, alpha_scale, tol, None, watch=watch)
     solver, why = _solver(problem, l1_ratio, tol, max_iter)
-    context, _, _ = run.context(solver, "")
-    state: Any = context.state
-    choice = run.choose(context)
-    fit = run.finish(context, choice, solver, why)
-    targets = range(source.n_targets)
-    gap = np.array([state.gap(choice.alpha[[t]])[0, t] for t in targets])
+    fit, solved = _fit(run, solver, why)
     text = fit.rule_text
     if isinstance(rule, LOO):
         text = text.replace("leave-one-out", "approximate leave-one-out (non-zero coefficients held)")
@@ -94,6 +90,20 @@ def fit_elastic_net(
         model=_name(l1_ratio, problem.loss),
         status=(*fit.status, *weight_notes(source)),
     )
+    return fit, solved
+
+
+def _fit(run: Run, solver: Any, why: str) -> tuple[Fit, Solved]:
+    """Return the fit and how it was solved, in other units where columns are too small to be squared."""
+    try:
+        context, _, _ = run.context(solver, "")
+    except OutOfReachError as tiny:
+        fit, solved = _fit(replace(run, problem=scaled(run.problem, tiny.unit)), solver, why)
+        return unscaled(fit, tiny.unit), solved
+    state: Any = context.state
+    choice = run.choose(context)
+    fit = run.finish(context, choice, solver, why)
+    gap = np.array([state.gap(choice.alpha[[t]])[0, t] for t in range(run.problem.source.n_targets)])
     return fit, Solved(gap, max(state.rounds(t, float(a)) for t, a in enumerate(choice.alpha)))
 
 

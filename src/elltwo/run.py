@@ -17,6 +17,7 @@ from elltwo.errors import InputError, Status, did_you_mean, name_some
 from elltwo.folds import FoldPlan
 from elltwo.moments import Moments
 from elltwo.problem import Problem
+from elltwo.rescaling import OutOfReachError, look_for_tiny, scaled, unscaled
 from elltwo.results import Certificate, Fit, Path
 from elltwo.selection import (
     GCV,
@@ -66,6 +67,8 @@ WELL_CONDITIONED = 100.0
 MOST_DIGITS = 15.9
 #: Standard deviations from here on overflow when they are squared and summed; NaN and inf are no smaller.
 LARGEST = 1e150
+#: Sizes of a target below which its squared errors underflow.
+SMALLEST_TARGET = 1e-150
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,15 @@ class Run:
             )
 
     def fit(self, solver: Any, why: str, atoms: list[Any] | None = None) -> Fit:
-        """Read the rows, choose alpha, refine, certify; switch to an orthogonal method where needed."""
-        context, solver, why = self.context(solver, why, atoms)
+        """Read the rows, choose alpha, refine, certify; switch to an orthogonal method where needed.
+
+        Columns that are too small to be squared are fitted in other units.
+        """
+        try:
+            context, solver, why = self.context(solver, why, atoms)
+        except OutOfReachError as tiny:
+            inside = replace(self, problem=scaled(self.problem, tiny.unit))
+            return unscaled(inside.fit(solver, why), tiny.unit)
         choice = self.choose(context)
         if self._must_switch(context.state, float(choice.alpha.min()), chosen=True):
             solver, why = escalate(self.problem, solver, _condition(context.state, float(choice.alpha.min())))
@@ -144,10 +154,12 @@ class Run:
                 raise InputError("the data have no rows.")
         with np.errstate(invalid="ignore", over="ignore"):
             statistic = merge(atoms)
-            largest = max(statistic.x_scale.max(), statistic.y_scale.max())
+            largest = np.maximum(statistic.x_scale.max(), statistic.y_scale.max())  # NaN where one is
             finite = np.isfinite(statistic.x_mean).all() and np.isfinite(statistic.y_mean).all()
         if not (finite and largest < LARGEST):
             raise self.problem.source.why_not_finite()
+        if self.problem.squared:
+            _check_targets(self.problem, statistic)
         if not LIGHTEST <= statistic.weight / max(statistic.rows, 1) <= 1 / LIGHTEST:
             raise InputError(
                 f"the weights average {statistic.weight / max(statistic.rows, 1):.3g}, so small or "
@@ -158,6 +170,9 @@ class Run:
                 "choosing alpha needs at least 2 rows; there is 1 (n_samples=1). "
                 "Add rows, or give a number as alpha."
             )
+        if self.problem.source.n_rows != 0:  # their moments may be all that is left
+            unpenalised = self.fixed is not None and not self.fixed.any()
+            look_for_tiny(self.problem, statistic.x_mean, statistic.x_scale, unpenalised=unpenalised)
         form = self.problem.form(statistic.x_scale)
         state = solver.state(statistic, form, self.problem.fit_intercept)
         return Context(self.problem, solver, statistic, state, atoms, self.plan)
@@ -419,6 +434,19 @@ class Run:
         if self.solver == "auto" and lost and np.isinf(state.condition_limit) and self.problem.squared:
             notes.append(Status.ORTHOGONAL)
         return tuple(dict.fromkeys([*notes, *told(certificate)]))
+
+
+def _check_targets(problem: Problem, statistic: Any) -> None:
+    """Raise InputError for targets whose squared errors underflow: no alpha would be better than another."""
+    for mean, scale, name in zip(
+        statistic.y_mean, statistic.y_scale, problem.source.target_names, strict=True
+    ):
+        size = max(float(scale), abs(float(mean)))
+        if 0 < size < SMALLEST_TARGET:
+            raise InputError(
+                f"target '{name}' is of the size {size:.3g}, so small that its squares underflow. Multiply "
+                "it by a constant, which multiplies the coefficients likewise."
+            )
 
 
 def _condition(state: State, alpha: float) -> float:

@@ -17,6 +17,7 @@ import pytest
 from scipy import sparse
 
 import elltwo
+from elltwo.array import solve_upper
 from elltwo.data.memory import MemorySource, canonical_rows
 from elltwo.elasticnet import fit_elastic_net
 from elltwo.engine import fit_source
@@ -401,3 +402,81 @@ def test_a_column_that_is_constant_in_a_fold_is_left_out_there(loss: str, solver
         eta = X[test][:, columns] @ fit.coef + fit.intercept
         total += np.sum(2 * as_loss(loss).value(y[test].reshape(10, -1), eta))
     assert float(np.ravel(path.score)[0]) == pytest.approx(total / n, rel=1e-6)
+
+
+# --- Columns and targets of any size ---
+
+
+@pytest.mark.parametrize(
+    ("loss", "solver"),
+    [c for c in SOLVED if c[0] == "gaussian" or c[1] in ("newton", "lasso")] + [("binomial", "newton-cg")],
+)
+def test_columns_whose_squares_underflow(loss: str, solver: str) -> None:
+    """Times a power of two, which is exact, a standardised problem is the same: coefficients divide by it."""
+    rng = np.random.default_rng(SOLVED.index((loss, solver)))
+    X = rng.normal(size=(40, 3))
+    y = targets(loss, X[:, 0], rng)
+    factor = np.array([2.0**-565, 1.0, 2.0**-530])
+    tol = 1e-4 if solver == "sgd" else 1e-8
+    right = fitted(X, y, loss, solver, standardize=True, tol=tol)
+    for kind in (np.asarray, sparse.csr_matrix):
+        fit = fitted(kind(X * factor), y, loss, solver, standardize=True, tol=tol)
+        size = np.abs(right.coef).max()
+        tolerance = {"rtol": 0, "atol": 100 * tol * size}
+        np.testing.assert_allclose(fit.coef * factor[:, None], right.coef, **tolerance)
+        np.testing.assert_allclose(
+            fit.path.coef.ravel() * np.repeat(factor, fit.coef.shape[1]), right.coef.ravel(), **tolerance
+        )
+        np.testing.assert_allclose(fit.intercept, right.intercept, rtol=100 * tol, atol=100 * tol)
+        np.testing.assert_allclose(fit.feature_scales / factor, X.std(axis=0), rtol=1e-13)
+        assert Status.CONSTANT_COLUMNS not in fit.status
+
+
+def test_a_file_with_columns_whose_squares_underflow(tmp_path: Any) -> None:
+    """By leave-one-out, on rows that are streamed; and without a penalty."""
+    rng = np.random.default_rng(1)
+    x, e = rng.normal(size=(60, 2)), 2.0**-600
+    y = x @ [1.0, 2.0] + rng.normal(size=60)
+    table = pd.DataFrame({"a": x[:, 0] * e, "b": x[:, 1], "y": y})
+    table.to_parquet(tmp_path / "t.parquet")
+    right = elltwo.fit(table.assign(a=x[:, 0]), "y")
+    fit = elltwo.fit(tmp_path / "t.parquet", "y")
+    np.testing.assert_allclose(fit.coef[:, 0] * [e, 1.0], right.coef[:, 0], rtol=1e-8)
+    assert fit.alpha[0] == pytest.approx(right.alpha[0], rel=1e-6)
+    np.testing.assert_allclose(fit.predict(table), right.predict(table.assign(a=x[:, 0])), rtol=1e-8)
+    plain = elltwo.Ridge(0.0).fit(x * [e, 1.0], y)
+    free = np.linalg.lstsq(np.column_stack([x, np.ones(60)]), y)[0]
+    np.testing.assert_allclose(plain.coef_ * [e, 1.0], free[:2], rtol=1e-12)
+
+
+def test_zero_columns_are_not_taken_for_tiny_ones() -> None:
+    X = np.column_stack([np.zeros(20), np.arange(20.0)])
+    fit = fitted(X, np.arange(20.0) ** 2, "gaussian", "spectral", standardize=True)
+    assert fit.coef[0, 0] == 0
+    assert fit.feature_scales[0] == 0
+
+
+def test_targets_of_any_size_give_a_model_or_an_error_and_no_warning() -> None:
+    """Warnings are errors here. An outlier of 1e149 moves the mean and nothing else."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3))
+    y = X @ [1.0, 2.0, 3.0]
+    for factor, told in ((1e300, "squares overflow"), (1e-160, "squares underflow")):
+        for model in (elltwo.Ridge(1.0), elltwo.Ridge("loo"), elltwo.Lasso(1.0)):
+            with pytest.raises(InputError, match=told):
+                model.fit(X, y * factor)
+    for factor in (1e140, 1e-140):
+        for rule in ("loo", "kfold", "bic", "reml"):
+            model, plain = (
+                elltwo.Ridge(rule).fit(X, t) for t in ((y + X[:, 0] ** 2) * factor, y + X[:, 0] ** 2)
+            )
+            np.testing.assert_allclose(model.coef_ / factor, plain.coef_, rtol=1e-6)
+
+
+def test_lapack_has_nothing_to_complain_of(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its own messages on matrices of order 0 go to the terminal, whatever Python does."""
+    table = {"y": [7.0, 2, 1, 4, 0, 2, 6, 9, 2, 7, 8, 6], "f0": list("ccbacbaaabca")}
+    elltwo.fit(table, "y", model="lasso", family="huber", epsilon=1.0)
+    solve_upper(np.zeros((0, 0)), np.zeros((0, 1)))
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""

@@ -345,7 +345,9 @@ def _standard_error(values: Array) -> Array:
     k = len(values)
     if k < 2:
         return np.zeros(values.shape[1:])
-    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(k))
+    size = np.abs(values).max(axis=0)  # squared errors may be too large, or too small, to be squared
+    size = np.where(size > 0, size, 1.0)
+    return np.asarray((values / size).std(axis=0, ddof=1) * size / np.sqrt(k))
 
 
 #: Below this share of the target's variance, squared errors from moments are rounding noise.

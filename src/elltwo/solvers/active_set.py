@@ -287,7 +287,8 @@ class ActiveSet:
             self._empty(np.delete(alive, inside))
             alive = alive[inside]
             factor, failed = lapack.dpotrf(H[np.ix_(inside, inside)], lower=1)
-        inverse, _ = lapack.dpotri(factor, lower=1)
+        # Of order 0, where every feature has left, LAPACK's complaint goes to the terminal.
+        inverse = lapack.dpotri(factor, lower=1)[0] if len(alive) else factor
         lower = np.tril(inverse)
         self._inverse[: self.m, : self.m] = 0.0
         self._left[: self.m], self._right[: self.m], self.late = 0.0, 0.0, 0
