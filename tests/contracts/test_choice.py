@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from elltwo import AIC, BIC, GCV, GLM, LOO, REML, InputError, KernelRidge, KFold, Lasso, Ridge, Status
+from elltwo.comparing.split import Split
 from elltwo.data.memory import MemorySource
 from elltwo.engine import fit_source
+from elltwo.folds import StratifiedFolds, TimeFolds
 
 ALPHAS = np.logspace(-2, 4, 13)
 GIVEN: dict[str, Any] = {
@@ -123,3 +125,62 @@ def test_a_target_without_any_score_has_no_say(rows: Any, per_target: bool) -> N
     assert "without a say: 'y2'" in both.fit_.rule_text
     with pytest.raises(InputError, match="not defined"):
         Ridge(rule).fit(X, 1000 * Y)
+
+
+# ------------------------------------------------------------------------------------ folds and edges
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [4, 0, 5, 2, 1, 3]])
+def test_folds_forward_in_time_train_on_all_that_came_before(order: list[int]) -> None:
+    time = np.array([10, 20, 30, 40, 50, 60])[order]
+    folds = [(time[i].tolist(), time[j].tolist()) for i, j in TimeFolds(2).split(np.zeros(6), groups=time)]
+    found = [(sorted(train), sorted(test)) for train, test in folds]
+    assert found == [([10, 20], [30, 40]), ([10, 20, 30, 40], [50, 60])]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_the_odd_rows_of_small_classes_go_to_different_folds(seed: int) -> None:
+    codes = np.repeat(np.arange(30), 4)
+    fold = StratifiedFolds.of(codes, 3, seed).fold
+    for c in range(30):
+        assert sorted(np.bincount(fold[codes == c], minlength=3)) == [1, 1, 2]
+    assert np.ptp(np.bincount(fold)) <= 20  # 60, 30, 30 if they all went to the same
+
+
+@pytest.mark.parametrize(("times", "folds"), [(2, None), (3, 2), (5, 4), (9, 5)])
+def test_folds_forward_in_time_inside_a_training_set_are_one_fewer_than_the_times(
+    times: int, folds: int | None
+) -> None:
+    train = MemorySource(np.zeros((18, 1)), np.arange(18.0), keys=np.arange(18) % times)
+    inner = Split.of(3, None, "when", None).inner(train, None)
+    if folds is None:
+        assert inner == "k-fold needs at least 3 different values of 'when'"
+    else:
+        assert isinstance(inner, KFold)
+        assert len(list(inner.cv.split(train.X, train.y, train.keys()))) == folds
+
+
+def test_one_standard_error_that_reaches_the_largest_alpha_is_told(rows: Any) -> None:
+    X, Y = rows
+    faint = 0.3 * Y[:, 0] + 3 * np.random.default_rng(0).normal(size=60)
+    for y, told in ((faint, True), (Y[:, 0], False)):
+        model = Ridge(LOO(ALPHAS, one_se=True)).fit(X, y)
+        score, error = model.path_.score, model.path_.score_se
+        best = int(np.argmin(score))
+        assert 0 < best < len(ALPHAS) - 1
+        assert (score[-1] <= score[best] + error[best]) == told
+        assert (model.alpha_ == ALPHAS[-1]) == told
+        assert model.fit_.status == ((Status.ONE_SE_EDGE,) if told else ())
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_a_penalty_matrix_with_a_negative_eigenvalue_is_refused(rows: Any, size: float) -> None:
+    X, Y = rows
+    Q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))
+    for least, right in ((-1e-6, False), (-1e-15, True), (0.0, True)):
+        P = size * (Q * np.r_[np.linspace(0.1, 1, 7), least]) @ Q.T
+        if right:
+            Ridge(1.0, penalty=(P + P.T) / 2).fit(X, Y)
+        else:
+            with pytest.raises(InputError, match="penalty"):
+                Ridge(1.0, penalty=(P + P.T) / 2).fit(X, Y)

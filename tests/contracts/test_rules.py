@@ -12,8 +12,10 @@ from sklearn import model_selection as splitters
 
 import oracles
 from elltwo import AIC, BIC, GCV, LOO, REML, KFold, Status
+from elltwo import run as runs
 from elltwo.fitting import fit_source
 from elltwo.results import Fit
+from elltwo.solvers import auto
 from oracles import Model
 from shapes import SHAPES, VARIATIONS, alphas_for, dealt, generator, options, problem, source
 
@@ -189,6 +191,26 @@ def test_reml_is_the_restricted_likelihood(shape_name: str, variation: str) -> N
     shifted = replace_score(fit, fit.path.score - fit.path.score[-1])
     atol = model.observations * np.maximum(1e-10, 2 * rss_error)
     assert_scores(shifted, alphas, want - want[-1], np.full(len(alphas), 1e-10), atol)
+
+
+@pytest.mark.parametrize("variation", VARIATIONS)
+@pytest.mark.parametrize("shape_name", ["tall", "multi_target"])
+def test_the_spectral_solver_passes_the_same_tests(
+    shape_name: str, variation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So few rows are otherwise given to an SVD of the rows themselves."""
+    monkeypatch.setattr(auto, "FEW_ROWS", 0)
+    monkeypatch.setattr(runs, "CHEAP_WORK", 0)
+    model = problem(shape_name, variation)
+    assert run(model, LOO(alphas=alphas_for(model))).solver == "spectral"
+    test_loo_is_refitting_without_each_row(shape_name, variation)
+    test_gcv_is_the_hat_matrix(shape_name, variation)
+    test_reml_is_the_restricted_likelihood(shape_name, variation)
+    for rule in ("aic", "bic"):
+        test_information_criteria_are_the_hat_matrix(shape_name, variation, rule)
+    check_kfold(model, splitters.KFold(4))
+    test_df_is_the_trace_of_the_hat_matrix(shape_name, variation)
+    test_path_coefficients_are_those_of_each_alpha(shape_name, variation)
 
 
 def replace_score(fit: Fit, score: np.ndarray) -> Fit:
