@@ -541,7 +541,7 @@ def test_the_command_shows_no_option_that_it_lacks():
     ("arguments", "words"),
     [
         (["-t", "z"], "The target 'z' is not a column"),
-        (["-t", "town"], "must hold numbers for the family 'gaussian'"),
+        (["-t", "town", "--family", "gaussian"], "must hold numbers for the family 'gaussian'"),
         (["-t", "y", "--folds", "1"], "folds must be a whole number of at least 2"),
         (["-t", "y", "--folds", "70"], "70 folds need at least 70 rows"),
         (["-t", "y", "--group", "shop", "--folds", "10"], "Use at most 9 folds"),

@@ -301,8 +301,8 @@ class Encoder:
     >>> encoder = Encoder.fit(table, ["town", "area"])
     >>> encoder.feature_names
     ('town=Bonn', 'town=Ulm', 'area')
-    >>> encoder.transform({"area": [70.0], "town": ["Kiel"]})
-    array([[ 0.,  0., 70.]])
+    >>> encoder.transform({"area": [70.0], "town": ["Ulm"]})
+    array([[ 0.,  1., 70.]])
     """
 
     columns: tuple[Column, ...]

@@ -253,7 +253,7 @@ def _decide(table: Table, name: str, texts: _Texts, role: Role, notes: list[str]
             return None
         if free and not number.marked and not number.fractions:
             if texts.many or texts.rows < 2 * n:
-                raise _refused_codes(table, name, n, number)
+                raise _refused_codes(table, name, texts)
             notes.append(
                 f"Column '{name}' is text, and its {n:,} different values are whole numbers such as "
                 f"{number.example!r}: they are used as categories; {_parse(name)} makes them numbers."
@@ -318,10 +318,10 @@ def _refused_dates(table: Table, column: str, dates: Tally) -> InputError:
     if dates.odd_count:
         cause = f"and not all of its values are written alike: {name_some(dates.odd, most=3)}"
         remedy = "Correct them, or make what is not like the others a missing value"
-    elif doubt := dates.doubt:
-        cause, remedy = f"and of {doubt!r} nobody knows which is the month", "Say which"
+    elif dates.short_year:
+        cause, remedy = "and the year has two digits", "Say what is meant"
     else:
-        cause, remedy = "and the year has two digits", "Say which century and order are meant"
+        cause, remedy = f"and of {dates.doubt!r} nobody knows which is the month", "Say which"
     listed = ", or ".join(
         f"{query} for {written}" if len(ways) > 1 else query for written, query in ways.items()
     )
@@ -356,15 +356,16 @@ def _number_sql(column: str, form: str, negative: bool) -> str:
     return f"{sign}CAST(nullif({digits}, '') AS DOUBLE)"
 
 
-def _refused_codes(table: Table, column: str, n: int, numbers: Tally) -> InputError:
-    c = column_sql(column)
+def _refused_codes(table: Table, column: str, texts: _Texts) -> InputError:
+    c, n, example = column_sql(column), texts.different, texts.numbers.example
     as_numbers = replacing(column, f"TRY_CAST({c} AS DOUBLE)")
     as_names = replacing(column, f"{text(column + ' ')} || {c}")
+    as_names = f", with {as_names} names, each of which becomes a feature" * (not texts.many)
+    many = f"more than {MOST_LEVELS:,}" if texts.many else f"{n:,}"
     return InputError(
-        f"Column '{column}' is text, and all of its {n:,} different values are whole numbers, such as "
-        f"{numbers.example!r}: they may be numbers, or names. With {_where(table)} {as_numbers} they are "
-        f"numbers, with {as_names} names, each of which becomes a feature; or leave the column out "
-        f"({leave_out(column)})."
+        f"Column '{column}' is text, and all of its {many} different values are whole numbers, such as "
+        f"{example!r}: they may be numbers, or names. With {_parse(column)}, or {_where(table)} {as_numbers} "
+        f"they are numbers{as_names}; or leave the column out ({leave_out(column)})."
     )
 
 

@@ -173,10 +173,6 @@ def _clock(text: str) -> tuple[float, int | None] | None:
     return 3600 * h + 60 * m + s + float(f"0.{fraction or 0}"), shift
 
 
-def _uncertain_year(form: str) -> bool:
-    return "y" in form
-
-
 def strptime_format(form: str, text: str) -> str:
     """Return the format by which DuckDB's strptime reads this text, of this form; empty if there is none.
 
@@ -370,9 +366,14 @@ class Tally:
             return ()
         if PLAIN in self.forms:
             return (PLAIN,)
-        if any(map(_uncertain_year, self.forms)) or self.doubt is not None:
+        if self.short_year or self.doubt is not None:
             return ()
         return tuple(self.forms)
+
+    @property
+    def short_year(self) -> bool:
+        """Whether dates have a year of two digits."""
+        return any("y" in form for form in self.forms)
 
     @property
     def doubt(self) -> str | None:
