@@ -21,7 +21,8 @@ Examples:
 
 # Options shared with `elltwo fit` whose help there speaks of models that can be chosen.
 HELP = {
-    "family": f"What the target is: {', '.join(FAMILIES)}. [default: gaussian]",
+    "family": f"What the target is: {', '.join(FAMILIES)}. [default: gaussian, binomial for two "
+    "labels that are text or booleans]",
     "epsilon": "huber: the error, in units of the target, from which errors count in proportion.",
 }
 

@@ -27,7 +27,8 @@ _OPTIONS = (
     click.option(
         "--family",
         metavar="NAME",
-        help=f"What the target is: {', '.join(FAMILIES)}. [default: gaussian; auto with --model svm]",
+        help=f"What the target is: {', '.join(FAMILIES)}. [default: gaussian, binomial for two "
+        "labels that are text or booleans; auto with --model svm]",
     ),
     click.option(
         "--model",
