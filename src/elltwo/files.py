@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import BinaryIO
 
 from elltwo.errors import InputError, did_you_mean
 
+_TEMPORARY = re.compile(r"\.elltwo-[0-9a-f]{16}\.tmp")
 _FORBIDDEN = "You may not write there: choose another folder."
 _REMEDIES = {  # only what writing can run into: an error while reading inside the block passes through
     errno.ENOSPC: "Free some space on that disk or write to another one.",
@@ -22,6 +24,32 @@ _REMEDIES = {  # only what writing can run into: an error while reading inside t
     errno.EPERM: _FORBIDDEN,
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
+
+
+def named(path: str | os.PathLike[str]) -> Path:
+    """Return the path that a user means: ``~`` and ``~user`` stand for home folders.
+
+    Raises
+    ------
+    InputError
+        The name is none that a file can have here.
+
+    Examples
+    --------
+    >>> named("data/houses.csv").as_posix()
+    'data/houses.csv'
+    """
+    text = os.path.expanduser(os.fspath(path))
+    if "\0" in text:
+        raise InputError(f"{text!r} is no name of a file: it holds a null character. Leave it out.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"The name {text!a} is not UTF-8 text, and a file so named cannot be opened here. Rename it "
+            "(mv, or convmv for many)."
+        ) from None
+    return Path(text)
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
@@ -46,7 +74,7 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     elltwo.errors.InputError: Cannot write 'no-such-folder/model.safetensors': the folder 'no-such-folder' \
 does not exist. Create it first, or choose another folder.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(named(path)))
     folder = target.parent
     if not folder.is_dir():
         shown = os.path.dirname(os.fspath(path)) or str(folder)
@@ -62,6 +90,45 @@ does not exist. Create it first, or choose another folder.
     if not os.access(folder, os.W_OK):
         raise InputError(f"Cannot write '{path}': {_FORBIDDEN}")
     return target
+
+
+def _lock(file: BinaryIO, *, wait: bool) -> bool:
+    """Mark an open temporary file as in use, until it is closed; False if that cannot be done."""
+    try:
+        import fcntl
+
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):  # no such marks on this system, or somebody else's
+        return False
+    return True
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed: ours by name, and in nobody's use."""
+    for path in folder.glob(".elltwo-*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError), open(path, "r+b") as file:
+                if _lock(file, wait=False):
+                    path.unlink()
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new temporary file that is in use until the end, also after it is closed; then remove it."""
+    while True:
+        path = folder / f".elltwo-{secrets.token_hex(8)}.tmp"
+        file = open(path, "xb")  # noqa: SIM115
+        held = os.dup(file.fileno()) if _lock(file, wait=True) else None
+        try:
+            if held is None or path.exists():  # else somebody took it for a stale one before it was marked
+                yield path, file
+                return
+        finally:
+            file.close()
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            if held is not None:
+                os.close(held)
 
 
 @contextmanager
@@ -96,21 +163,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     b'all of it'
     """
     target = check_writable(path)
-    temporary = target.with_name(f".elltwo-{secrets.token_hex(8)}.tmp")
+    _remove_stale(target.parent)
     try:
-        with open(temporary, "xb") as file:
+        with _temporary(target.parent) as (temporary, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
+            file.close()
+            if target.exists():
+                shutil.copymode(target, temporary)
+            os.replace(temporary, target)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
         kept = "The old file is unchanged." if target.exists() else "No file was left behind."
         raise InputError(f"Cannot write '{path}': {error.strerror or error}. {remedy} {kept}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from elltwo import __version__
 from elltwo.errors import InputError, ModelFileError
-from elltwo.files import replacing
+from elltwo.files import named, replacing
 
 Array = npt.NDArray[Any]
 
@@ -89,6 +89,7 @@ the folder; `elltwo fit … -o FILE` writes one.
     """
     from safetensors import SafetensorError, safe_open
 
+    path = named(path)
     _check_is_safetensors(path)
     try:
         with safe_open(os.fspath(path), framework="np") as file:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import elltwo
+from elltwo import files
 from elltwo.data.opening import open_table
 from elltwo.errors import InputError
 from elltwo.interfaces.cli.main import cli
@@ -263,3 +264,40 @@ def test_comments_and_semicolons_may_end_a_query(folder, end):
 def test_what_looks_like_the_end_inside_a_text_is_kept(folder):
     for data in STORES:
         assert read(data, sql="SELECT '; -- /* ' AS x FROM data LIMIT 1 -- ;") == {"x": ["; -- /* "]}
+
+
+# ------------------------------------------------------------------------------------- names of files
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/d.csv", "d\udcff.csv", "d\0.csv"])
+def test_names_that_no_file_can_have_are_refused(folder, name):
+    fitted = elltwo.fit("d.csv", "y", alpha=1.0)
+    for use in (lambda: elltwo.fit(name, "y"), lambda: elltwo.load(name), lambda: fitted.save(name)):
+        with pytest.raises(InputError):
+            use()
+
+
+def test_a_home_folder_may_be_named_by_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    fitted = elltwo.fit("~/d.csv", "y", alpha=1.0)
+    fitted.save("~/m.safetensors")
+    np.testing.assert_array_equal(elltwo.load("~/m.safetensors").coef, fitted.coef)
+
+
+def test_a_temporary_file_of_a_killed_process_is_removed_by_the_next_write(folder):
+    """One that is in use, and what only looks alike, stay."""
+    stale, other = folder / ".elltwo-0123456789abcdef.tmp", folder / ".elltwo-notes.tmp"
+    for content in (b"", b"half a model"):
+        stale.write_bytes(content)
+        other.write_bytes(b"mine")
+        with files.replacing(folder / "a") as outer:
+            assert not stale.exists()
+            with files.replacing(folder / "b") as inner:
+                inner.write(b"inner")
+            outer.write(b"outer")
+        assert ((folder / "a").read_bytes(), (folder / "b").read_bytes()) == (b"outer", b"inner")
+        assert [path.name for path in folder.glob(".elltwo-*")] == [other.name]
+
+
+def test_a_long_query_is_no_file_name(folder):
+    assert read("SELECT x FROM 'd.csv' WHERE x IN (" + ", ".join(map(str, range(400))) + ")")["x"][-1] == 19

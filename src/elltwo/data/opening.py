@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from elltwo.data.reading import ArrowTable, Parts, Table, refuse_repeats
 from elltwo.errors import InputError, did_you_mean
+from elltwo.files import named
 
 _CSV = (".csv", ".tsv", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -80,7 +81,7 @@ def open_table(data: Any, *, sql: str | None = None) -> Table:
 
 
 def _is_query(text: str) -> bool:
-    return bool(re.match(r"\s*(select|with|from)\s", text, re.IGNORECASE)) and not Path(text).exists()
+    return bool(re.match(r"\s*(select|with|from)\s", text, re.IGNORECASE)) and not os.path.exists(text)
 
 
 def _open_path(text: str, sql: str | None) -> Table:
@@ -104,13 +105,13 @@ def _open_path(text: str, sql: str | None) -> Table:
 
 def _find(text: str) -> list[Path]:
     """Return the files a path or a glob names, in the order of their names."""
-    path = Path(text).expanduser()
+    path = named(text)
     if path.is_dir():
         raise InputError(f"'{text}' is a folder. Name its files with a glob, such as '{text}/*.parquet'.")
     if path.exists():
         return [path]
     if has_magic(text):
-        if found := sorted(Path(name) for name in glob(str(path), recursive=True)):
+        if found := sorted(named(name) for name in glob(str(path), recursive=True)):
             return found
         raise InputError(f"No file matches '{text}'. Check the folder and the pattern.")
     if not path.parent.is_dir():
