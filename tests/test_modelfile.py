@@ -193,6 +193,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
         def __exit__(self, *error):
             self.file.close()
 
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
         write = full
 
     path = tmp_path / "model.safetensors"
@@ -258,3 +261,13 @@ def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path, model):
     plain = tmp_path / "plain"
     plain.touch()
     assert stat.S_IMODE(model.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_changed_bit_at_the_end_of_a_large_array_is_noticed(tmp_path):
+    path = tmp_path / "m.safetensors"
+    modelfile.write(path, {"a": np.ones(12_500)}, {})
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="damaged or edited"):
+        modelfile.read(path)

@@ -18,7 +18,7 @@ from elltwo.data.readings import settle
 from elltwo.data.table import Table, TableSource, open_table
 from elltwo.data.weights import check_weights_are
 from elltwo.engine import fit_moments, fit_source
-from elltwo.errors import InputError, Status
+from elltwo.errors import ElltwoError, InputError, ModelFileError, Status
 from elltwo.folds import DealtFolds, StratifiedFolds, TimeFolds
 from elltwo.inference.stored import from_state
 from elltwo.kernel_fitting import KernelFit
@@ -552,7 +552,34 @@ def load(path: Any) -> Fit:
         If the file is truncated, is not an elltwo model, or was written by a newer version.
     """
     arrays, metadata = read(path)
+    try:
+        fitted = _built(arrays, metadata)
+        _refuse_damaged(fitted)
+    except ElltwoError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"'{path}' is damaged, or something else than elltwo made it ({error!r}). Fit the model again, "
+            "or get an undamaged copy."
+        ) from error
+    return fitted
+
+
+def _built(arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> Fit:
     state, plain = metadata.get("encoder"), metadata.get("inference")
     kind = KernelFit if "kernel" in metadata else Fit
     fitted = kind.from_state(arrays, metadata, None if state is None else encoder_from_dict(state))
     return fitted if plain is None else replace(fitted, inference=from_state(fitted, arrays, plain))
+
+
+def _refuse_damaged(fitted: Fit) -> None:
+    """Raise an error if the parts of a fit do not fit together: its names, its path, its summary."""
+    names = fitted.feature_names
+    if not all(isinstance(name, str) for name in (*names, *fitted.target_names)):
+        raise ValueError("names are not text")
+    if fitted.encoder is not None and tuple(fitted.encoder.feature_names) != names:
+        raise ValueError("the columns do not give the features")
+    if fitted.path.chosen.shape != (len(fitted.target_names),):
+        raise ValueError("no alpha is chosen for each target")
+    fitted.summary()
+    fitted.to_dict()
