@@ -85,11 +85,13 @@ def _moments(X: Any, y: Array, w: Array | None, counts: bool) -> Moments:
     if w is None:
         rows, W = len(y), float(len(y))
         x_mean, y_mean = X.mean(0), y.mean(0)
+        x_mean = x_mean + (X - x_mean).mean(0)  # what rounding left in the mean of a constant column
         Z, e = X - x_mean, y - y_mean
     else:
         rows, W = int(np.count_nonzero(w)), float(w.sum())
         share, root = X.new_tensor(w / W), X.new_tensor(np.sqrt(w))[:, None]
         x_mean, y_mean = share @ X, share @ y
+        x_mean = x_mean + share @ (X - x_mean)
         Z, e = (X - x_mean) * root, (y - y_mean) * root
     observations = W if counts else float(rows)
     return Moments(rows, observations, W, x_mean, y_mean, Z.T @ Z, Z.T @ e, (e * e).sum(0))
