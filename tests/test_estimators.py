@@ -220,7 +220,7 @@ BAD_LABELS: dict[str, tuple[Any, Any, str]] = {
     "mixed": (np.array(["ant", 1] * 45, dtype=object), None, "labels|Unknown label type"),
     "None": (np.array(["ant", None, "bee"] * 30, dtype=object), None, "labels|Unknown label type"),
     "NaN": (np.where(X[:, 0] > 0, 1.0, np.nan), None, "NaN"),
-    "several columns": (np.column_stack([labels(X), labels(X)]), None, "1d array|shape"),
+    "several columns": (np.column_stack([labels(X, 3), labels(X, 3)]), None, "1d array|shape"),
 }
 
 
