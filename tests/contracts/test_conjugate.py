@@ -283,3 +283,25 @@ def test_the_table_of_solvers_knows_which_have_leverages() -> None:
                 fit_source(MemorySource(X, y), "loo", loss=loss, solver=solver.name)
         else:
             assert fit_source(MemorySource(X, y), "loo", loss=loss, solver=solver.name).rule == "loo"
+
+
+@pytest.mark.parametrize("penalty", [None, [1.0, 0.0, 1.0]])
+@pytest.mark.parametrize("constant", [False, True])
+def test_df_of_classes_leave_out_what_no_coefficient_tells(penalty: Any, constant: bool) -> None:
+    """tr[(H + αP)⁺H] of the dense matrix of all classes, less K − 1 intercepts.
+
+    What all classes have in common in a free column, and a constant column, count nothing.
+    """
+    rng = np.random.default_rng(4)
+    K, alpha, X = 3, 2.0, rng.normal(size=(90, 3))
+    X[:, 1] = 5.0 if constant else X[:, 1]
+    y = np.eye(K)[rng.integers(0, K, size=90)]
+    fit = fit_source(MemorySource(X, y), alpha, loss="multinomial", solver="newton-cg", penalty=penalty)
+    eta = X @ fit.coef + fit.intercept
+    p = np.exp(eta) / np.exp(eta).sum(axis=1, keepdims=True)
+    rows = np.column_stack([np.ones(90), X - X.mean(axis=0)])
+    bend = np.einsum("ik,kl->ikl", p, np.eye(K)) - np.einsum("ik,il->ikl", p, p)
+    H = np.einsum("ia,ikl,ib->kalb", rows, bend, rows).reshape(4 * K, 4 * K)
+    d = np.tile(np.append(0.0, np.ones(3) if penalty is None else penalty), K)
+    expected = np.trace(np.linalg.pinv(H + alpha * np.diag(d), rcond=1e-10) @ H) - (K - 1)
+    assert fit.df[0] == pytest.approx(expected, abs=0.15)

@@ -39,7 +39,7 @@ SEPARATED = 1e-6
 ROUNDED = 30.0
 #: A step that would change η of a row by so much, at an optimum: it goes on for ever, by 1 each time.
 GROWS = 0.5
-#: From this κ̂² on, the smallest direction of H + αP is as good as unknown.
+#: From this κ̂² on, float64 does not tell the smallest direction of H + αP from one without curvature.
 SINGULAR = 0.05 / ROUNDOFF
 #: Fewer digits than this are told.
 FEW_DIGITS = 6
@@ -167,7 +167,8 @@ def certified(
         loss,
         tol,
         separable=free and bool((reached.deviance < SEPARATED * null).any()),
-        grows=lambda: not best.all() or (free and _grows(problem, statistic, reached.step)),
+        without_best=not best.all(),
+        grows=lambda: free and _grows(problem, statistic, reached.step),
         worse=problem.prior is None and bool((reached.deviance > (1 + 1e-6) * null).any()),
     )
     theta, b = problem.restore(reached.theta, reached.b)
@@ -181,6 +182,7 @@ def judged(
     tol: float,
     *,
     separable: bool = False,
+    without_best: bool = False,
     grows: Callable[[], bool] = lambda: False,
     worse: bool = False,
     measured_on: str = "rows",
@@ -190,8 +192,8 @@ def judged(
     | status | means |
     |---|---|
     | SEPARATED | classes, a coefficient without penalty, and next to nothing of the null deviance is left |
-    | UNBOUNDED | log or logit: no row has an event, or none has not; or a coefficient without penalty goes on
-      changing η of a row by about 1 in each step |
+    | UNBOUNDED | log or logit: no row has an event, or none has not (`without_best` intercept); or at the
+      optimum a coefficient without penalty goes on changing η of a row by about 1 in each step |
     | NOT_CONVERGED | what is left is above `tol` by more than rounding explains, or the fit is `worse` than
       no features |
     | RANK_DEFICIENT | directions that neither rows nor penalty determine |
@@ -202,10 +204,12 @@ def judged(
     notes: tuple[Status, ...] = ()
     if loss.link in ("logit", "softmax") and separable:
         notes, digits = (Status.SEPARATED,), 0.0
-    elif loss.link in ("logit", "softmax", "log") and grows():
+    elif without_best:
         notes, digits = (Status.UNBOUNDED,), 0.0
     elif worse or not converged(reached, tol):  # nothing is worse than no features, unless the prior is
         notes, digits = (Status.NOT_CONVERGED,), 0.0 if worse else min(digits, _digits(reached.residual))
+    elif loss.link in ("logit", "softmax", "log") and grows():
+        notes, digits = (Status.UNBOUNDED,), 0.0
     elif reached.deficient:
         notes = (Status.RANK_DEFICIENT,)
     certificate = Certificate(

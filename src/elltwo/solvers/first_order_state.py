@@ -311,7 +311,7 @@ class DescentState:
             return step, level - mean @ step
 
         condition = max(self.condition(float(a)) for a in np.unique(alpha))
-        singular = np.isinf(condition)
+        singular = condition >= SINGULAR
         varies = np.flatnonzero(column_size(rows, self.centre) > 0)
         rounding = Rounding.of(problem, rows.rows, theta, b, alpha * self.form.apply(theta))
         residual = max(r.relative for r in results)
@@ -324,7 +324,7 @@ class DescentState:
             condition=condition,
             deviance=rows.deviance(theta[None], b[None])[0],
             passes=max(int(r.trace.passes[-1]) for r in results),
-            known=condition < SINGULAR or (singular and dependent(problem, rows, varies)),
+            known=not singular or dependent(problem, rows, varies),
             deficient=singular,
         )
         own = residual if all(r.converged for r in results) else tol

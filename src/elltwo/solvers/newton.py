@@ -189,7 +189,7 @@ class NewtonState:
         rows, problem = self.statistic, self.statistic.book.problem
         pull = alpha * self.form.apply(final.theta)
         rounding = Rounding.of(problem, rows.rows, final.theta, final.b, pull)
-        deficient = np.isinf(final.condition)
+        deficient = final.condition >= SINGULAR
         varies = np.flatnonzero(column_size(rows, self.centre) > 0)
         return Reached(
             theta=final.theta,
@@ -200,7 +200,7 @@ class NewtonState:
             condition=final.condition,
             deviance=final.deviance,
             passes=final.passes,
-            known=final.condition < SINGULAR or (deficient and dependent(problem, rows, varies)),
+            known=not deficient or dependent(problem, rows, varies),
             deficient=deficient,
         )
 

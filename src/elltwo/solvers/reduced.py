@@ -32,6 +32,8 @@ Array = npt.NDArray[Any]
 
 #: Most steps in all p features, each of which costs two products with X.
 MOST_REFINEMENTS = 4
+#: A step that changes some η by more refines nothing: the curvature at hand is not that of its end.
+SMALL_STEP = 1e-2
 #: Share of the largest squared singular value above which all others are known well enough from AAᵀ.
 WELL_SEEN = 1e-10
 
@@ -213,7 +215,7 @@ class ReducedState:
 
         gradient, left = self._measure(theta, b, alpha)
         step, refinements = newton(*gradient), 0
-        while refinements < MOST_REFINEMENTS:
+        while refinements < MOST_REFINEMENTS and np.abs(self.rows.X @ step[0] + step[1]).max() < SMALL_STEP:
             better = theta + step[0], b + step[1]
             measured, now = self._measure(*better, alpha)
             if not now < left:
@@ -222,7 +224,7 @@ class ReducedState:
         pull = alpha * self.form.apply(theta)
         spanned = len(self.reduction.split.free) + self.reduction.basis.shape[1]
         varies = column_size(statistic, self.centre) > 0
-        singular = np.isinf(inner.condition)
+        singular = inner.condition >= SINGULAR
         held = bool((alpha > 0).all())
         unsure = np.flatnonzero(varies & ((self.form.d == 0) | (not held)))
         rounding = Rounding.of(problem, statistic.rows, theta, b, pull)
@@ -235,7 +237,7 @@ class ReducedState:
             condition=self._condition(inner.models, alpha[:: self.inner.joint.group]),
             deviance=inner.deviance,
             passes=inner.passes + refinements,
-            known=inner.condition < SINGULAR or (singular and dependent(problem, statistic, unsure)),
+            known=not singular or dependent(problem, statistic, unsure),
             deficient=singular or (not held and spanned < np.count_nonzero(varies)),
         )
         return certified(reached, problem, statistic, self.form, alpha, tol)
