@@ -120,6 +120,19 @@ def triangular_factor(rows: Array) -> Array:
     return np.asarray(np.linalg.qr(rows, mode="r"))
 
 
+def pivoted_factor(rows: Array) -> tuple[Array, Array]:
+    """Return (R, order) of a QR of rows[:, order], the largest column that is left coming first.
+
+    Rows go in by size, largest first, so that those of any size keep their digits (Cox and Higham, 1998,
+    "Stability of Householder QR factorization for weighted least squares problems").
+    """
+    from scipy.linalg import qr
+
+    by_size = np.argsort(-np.abs(rows).max(axis=1, initial=0.0), kind="stable")
+    R, order = qr(rows[by_size], mode="r", pivoting=True, check_finite=False)
+    return np.asarray(R[: rows.shape[1]]), np.asarray(order)
+
+
 def accurate_svd(matrix: Array) -> tuple[Array, Array, Array]:
     """Return (U, s, Vᵀ) of any matrix by one-sided Jacobi rotations, thin.
 

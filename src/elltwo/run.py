@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, one_blas_thread
 from elltwo.data.weights import meaning
-from elltwo.diagnostics import Optimum, correct_digits, refine
+from elltwo.diagnostics import Interpolation, Optimum, correct_digits, refine
 from elltwo.errors import InputError, Status, did_you_mean, name_some
 from elltwo.folds import FoldPlan
 from elltwo.moments import Moments
@@ -407,15 +407,15 @@ class Run:
         gone = problem.source.n_rows == 0
         few = statistic.rows * problem.source.n_features <= CHEAP_REREAD
         few = few and not getattr(problem.source, "few_passes", False)
-        needed = loss > self.tol or not hasattr(statistic, "about")  # nothing stands in for the rows
+        needed = loss > self.tol or not isinstance(statistic, Moments)  # nothing stands in for the rows
         on_rows = not gone and (problem.source.in_memory or few or needed)
+        optimum = Interpolation.of(optimum) if on_rows else optimum
         solution = refine(optimum, on_rows=on_rows, tol=self.tol)
-        digits = correct_digits(optimum, solution) if on_rows else float(np.clip(-np.log10(loss), 0.0, 15.9))
         certificate = Certificate(
             residual=solution.residual,
             measured_on=solution.measured_on,
             condition=float(np.sqrt(condition)),
-            digits=digits,
+            digits=correct_digits(optimum, solution),
             refinements=solution.refinements,
         )
         spread = targets_as_given(problem, statistic)[1] ** 2 * statistic.weight
@@ -465,7 +465,7 @@ def _sharp_condition(optimum: Optimum, alpha: float) -> float:
         return own
     gram, _, _ = optimum.statistic.about(optimum.problem.fit_intercept)
     matrix = gram + alpha * optimum.form.matrix()
-    scale = np.sqrt(np.where(matrix.diagonal() > 0, matrix.diagonal(), 1.0))
-    values = np.linalg.eigvalsh(matrix / scale / scale[:, None])
-    values = values[values != 0] if alpha == 0 else values
-    return min(own, float(values[-1] / values[0])) if values[0] > 0 else own
+    live = np.flatnonzero(matrix.diagonal() > 0)
+    scale = np.sqrt(matrix.diagonal()[live])
+    values = np.linalg.eigvalsh(matrix[np.ix_(live, live)] / scale / scale[:, None])
+    return min(own, float(values[-1] / values[0])) if len(live) and values[0] > 0 else own

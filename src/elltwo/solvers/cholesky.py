@@ -81,8 +81,9 @@ class Cholesky:
             matrix[np.diag_indices_from(matrix)] += alpha * self.form.d
         else:
             matrix = gram + alpha * self.form.matrix()
+        empty = matrix.diagonal() == 0  # neither data nor a penalty: the coefficient stays 0
+        matrix[empty, empty] = 1.0
         scale = np.sqrt(matrix.diagonal())
-        scale = np.where(scale > 0, scale, 1.0)
         matrix /= scale
         matrix /= scale[:, None]
         norm = float(np.abs(matrix).sum(axis=0).max())

@@ -8,7 +8,7 @@ model on those rows is ‖R·(1, −θ, 1)ᵀ‖², with nothing to cancel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -176,10 +176,9 @@ class OrthogonalState(Spectral):
         own, projection = free_part(turned[:, split.free], level)
         through = own @ (projection.T @ turned[:, split.held])
         rest = turned[:, split.held] - projection @ (projection.T @ turned[:, split.held])
-        left, s, right = accurate_svd(rest / split.root)
+        left, s, right, seen = resolved_svd(rest / split.root, rows)
         floor = rank_cutoff(max(rows.shape), float(s[0] ** 2) if len(s) else 0.0, squared=False)
-        seen = s**2 > floor
-        g = np.concatenate([np.ones(own.shape[1]), np.where(seen, s**2, 0.0)])
+        g = np.concatenate([np.ones(own.shape[1]), s**2])
         directions = np.hstack([projection, left * seen])
         along = directions.T @ qy
         beyond = qy - directions @ along
@@ -214,14 +213,66 @@ class OrthogonalState(Spectral):
         By QR for a single small alpha, unless [R; √α·P^½] is rank-deficient; where α dominates, the SVD
         keeps the digits that rows of size √α would drown.
         """
+        triangle = self._triangle(alpha)
+        return super().coef_at(alpha) if triangle is None else solve_upper(*triangle)
+
+    def solve(self, rhs: Array, alpha: Array) -> Array:
+        """Return (G + α_t P)⁻¹ rhs_t, from the same factor."""
+        triangle = self._triangle(alpha)
+        if triangle is None:
+            return super().solve(rhs, alpha)
+        return solve_upper(triangle[0], solve_upper(triangle[0], rhs, transposed=True))
+
+    def _triangle(self, alpha: Array) -> tuple[Array, Array] | None:
+        """Return (U, v) with Uθ = v, or None where the singular value decomposition is to be used."""
         dominates = alpha[0] >= self.g[self.d > 0].max(initial=0.0)
         if len(np.unique(alpha)) > 1 or dominates or self.unresolved > 0:
-            return super().coef_at(alpha)
+            return None
+        return self._factor(float(alpha[0]))  # type: ignore[attr-defined,no-any-return]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_factor", lru_cache(maxsize=1)(self._make_factor))
+
+    def _make_factor(self, alpha: float) -> tuple[Array, Array] | None:
         assert self.R is not None
         assert self.qy is not None
         assert self.form is not None
-        upper, rhs = augmented_triangle(self.R, self.qy, self.form, float(alpha[0]))
-        return super().coef_at(alpha) if upper is None else solve_upper(upper, rhs)
+        upper, rhs = augmented_triangle(self.R, self.qy, self.form, alpha)
+        return None if upper is None else (upper, rhs)
+
+
+def resolved_svd(matrix: Array, rows: Array) -> tuple[Array, Array, Array, Array]:
+    """Return (U, s, Vᵀ, seen) of a matrix made from `rows`, s being 0 where it is rounding noise: not `seen`.
+
+    Units must not decide what is noise: where the smallest singular value might be, the rows' columns are
+    scaled to equal size, and nothing is dropped if they are independent. Else the matrix is scaled likewise,
+    and what remains of it is decomposed anew.
+    """
+    left, s, right = accurate_svd(matrix)
+    noise = max((1, *matrix.shape)) * 2 * ROUNDOFF
+    if len(s) == 0 or s[-1] > noise * s[0] or independent(rows):
+        return left, s, right, s > 0
+    size = _sizes(matrix)
+    own, t, across = accurate_svd(matrix / size)
+    rank = int(np.count_nonzero(t > noise * t[0]))
+    inner, s[:rank], right[:rank] = accurate_svd(t[:rank, None] * across[:rank] * size)
+    left[:, :rank] = own[:, :rank] @ inner
+    seen = np.arange(len(s)) < rank
+    return left, np.where(seen, s, 0.0), right, seen
+
+
+def independent(rows: Array) -> bool:
+    """Return whether columns of any size, those of zeros left out, are linearly independent to rounding."""
+    live = rows[:, np.any(rows != 0, axis=0)]
+    if not 0 < live.shape[1] <= len(rows):
+        return not live.shape[1]
+    _, s, _ = accurate_svd(live / _sizes(live))
+    return bool(s[-1] > max(live.shape) * 2 * ROUNDOFF * s[0])
+
+
+def _sizes(columns: Array) -> Array:
+    size = np.linalg.norm(columns, axis=0)
+    return np.where(size > 0, size, 1.0)
 
 
 def augmented_triangle(R: Array, qy: Array, form: QuadraticForm, alpha: float) -> tuple[Array | None, Array]:

@@ -1,4 +1,4 @@
-"""Is the answer right? Residuals measured on the data, refinement, and the expected correct digits.
+"""The optimum of squared error: residuals measured on the data, and refinement by the steps they ask for.
 
 The gradient of the objective at (θ, b), with residuals r = y − b − Xθ and centred rows Z,
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ import numpy.typing as npt
 
 from elltwo.array import ROUNDOFF, cross_product
 from elltwo.extended import Extended
+from elltwo.moments import Moments
 from elltwo.penalties import QuadraticForm
 from elltwo.problem import Problem
-from elltwo.solvers.base import State, Statistic, targets_as_given
+from elltwo.solvers.base import State, Statistic
+from elltwo.solvers.cholesky import Cholesky, NotPositiveDefinite
 
 Array = npt.NDArray[Any]
 
@@ -30,8 +33,8 @@ Array = npt.NDArray[Any]
 EXTENDED_SIZE = 200_000
 #: Refinement stops when a step no longer shrinks by this factor, or after so many steps.
 SHRINKS_BY, MOST_STEPS = 0.25, 8
-#: Elements of the data that each rounding probe perturbs, and the number of probes.
-PROBE_SIZE, PROBES = 100_000, 8
+#: Distinct alphas whose Cholesky factors are made for the refinement of moments.
+KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -57,15 +60,18 @@ class Solution:
         The next refinement step, not taken: an estimate of the remaining error.
     refinements : int
     measured_on : str
+    beta : array, shape (n, T), or None
+        Of an `Interpolation`.
     """
 
     coef: Array
     intercept: Array
     rss: Array
     residual: float
-    step: tuple[Array, Array]
+    step: tuple[Array, ...]
     refinements: int
     measured_on: str
+    beta: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -83,16 +89,47 @@ class Optimum:
         """Means the rows are centred at: zero without an intercept."""
         return self.statistic.x_mean if self.problem.fit_intercept else np.zeros_like(self.statistic.x_mean)
 
-    def start(self) -> tuple[Array, Array]:
+    def start(self) -> tuple[Array, ...]:
         """Return the solver's own (θ, b)."""
         coef = self.state.coef_at(self.alpha)
         centre = self.problem.fit_intercept
         b = self.statistic.y_mean - self.statistic.x_mean @ coef if centre else np.zeros(coef.shape[1])
         return self.problem.restore(coef, b)
 
-    def step(self, measured: Measured) -> tuple[Array, Array]:
+    @cached_property
+    def scaled(self) -> Cholesky | None:
+        """Factors of G + αP with its columns scaled, None where there are no moments or they are singular."""
+        if not isinstance(self.statistic, Moments):
+            return None
+        factors = self.state
+        if not isinstance(factors, Cholesky):
+            factors = Cholesky(self.statistic, self.form, self.problem.fit_intercept)
+        try:
+            factors.factor(float(self.alpha.min()))
+        except NotPositiveDefinite:
+            return None
+        return factors
+
+    @property
+    def factors(self) -> State:
+        """What solves for steps: Cholesky factors where moments have some, else the state.
+
+        Eigenvectors know the entries of small columns only to the rounding level of the large ones.
+        """
+        few = len(np.unique(self.alpha)) <= KEPT
+        return self.scaled if self.scaled is not None and few else self.state
+
+    def solve(self, rhs: Array) -> Array:
+        """Return (G + α_t P)⁻¹ rhs_t, shape (p, T)."""
+        return self.factors.solve(rhs, self.alpha)
+
+    def look(self, at: tuple[Array, ...], on_rows: bool) -> Any:
+        """Measure how far (θ, b) is from the optimum."""
+        return measure(self, at[0], at[1]) if on_rows else measure_moments(self, at[0], at[1])
+
+    def step(self, measured: Any) -> tuple[Array, ...]:
         """Return the refinement step (δθ, δb) for a measured gradient."""
-        d_coef = self.state.solve(measured.gradient, self.alpha)
+        d_coef = self.solve(measured.gradient)
         if not self.problem.fit_intercept:
             return d_coef, np.zeros(d_coef.shape[1])
         return d_coef, measured.mean_residual - self.statistic.x_mean @ d_coef
@@ -177,25 +214,27 @@ def refine(optimum: Optimum, *, on_rows: bool, tol: float) -> Solution:
     tol : float
         Largest remaining step, relative to the coefficients, that is left untaken.
     """
-    look = measure if on_rows else measure_moments
-    coef, intercept = optimum.start()
-    measured = look(optimum, coef, intercept)
+    at = optimum.start()
+    measured = optimum.look(at, on_rows)
     step = optimum.step(measured)
-    size, taken = _relative_step(step, coef, intercept), 0
-    small = on_rows and optimum.statistic.rows * coef.size <= EXTENDED_SIZE
+    size, taken = _relative_step(step, at), 0
+    small = on_rows and optimum.statistic.rows * at[0].size <= EXTENDED_SIZE
     goal = ROUNDOFF if small else tol
     while size > goal and taken < MOST_STEPS:
-        better = coef + step[0], intercept + step[1]
-        again = look(optimum, *better)
+        better = tuple(a + b for a, b in zip(at, step, strict=True))
+        again = optimum.look(better, on_rows)
         next_step = optimum.step(again)
-        next_size = _relative_step(next_step, *better)
+        next_size = _relative_step(next_step, better)
         if not next_size < size:
             break
         taken += 1
         stalled = next_size > SHRINKS_BY * size
-        (coef, intercept), measured, step, size = better, again, next_step, next_size
+        at, measured, step, size = better, again, next_step, next_size
         if stalled:
             break
+    coef, intercept, *beta = at
+    if beta:
+        measured = measure(optimum, coef, intercept)
     scale = optimum.size()
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(scale > 0, np.abs(measured.gradient) / scale, 0.0)
@@ -204,101 +243,20 @@ def refine(optimum: Optimum, *, on_rows: bool, tol: float) -> Solution:
         intercept=intercept,
         rss=measured.rss,
         residual=float(relative.max(initial=0.0)),
-        step=step,
+        step=step[:2],
         refinements=taken,
         measured_on="rows" if on_rows else "moments",
+        beta=beta[0] if beta else None,
     )
 
 
-def _relative_step(step: tuple[Array, Array], coef: Array, intercept: Array) -> float:
-    return _worst(np.abs(step[0]), np.abs(step[1]), coef, intercept)
+def _relative_step(step: tuple[Array, ...], at: tuple[Array, ...]) -> float:
+    return worst_share(np.abs(step[0]), np.abs(step[1]), at[0], at[1])
 
 
-def _worst(d_coef: Array, d_intercept: Array, coef: Array, intercept: Array) -> float:
+def worst_share(d_coef: Array, d_intercept: Array, coef: Array, intercept: Array) -> float:
     """Return the largest error relative to its own coefficient; coefficients that are 0 are exact."""
     error = np.concatenate([d_coef.ravel(), d_intercept.ravel()])
     value = np.abs(np.concatenate([coef.ravel(), intercept.ravel()]))
     some = value > 0
     return float((error[some] / value[some]).max(initial=0.0))
-
-
-def correct_digits(optimum: Optimum, solution: Solution) -> float:
-    """Return the expected correct decimal digits of the worst coefficient, at most 15.9.
-
-    Two errors add up: the step that refinement left untaken, and the change in the coefficients when
-    every number in the data that is not an integer moves by a random fraction of its own rounding error.
-    A penalty other than the identity moves likewise. To first order that change is
-    (G + αP)⁻¹(ΔXᵀWr − ZᵀW(ΔXθ − Δy)); its root mean square is taken over a few random probes, on a sample
-    of the rows when there are many (Chaitin-Chatelin and Frayssé, 1996).
-    """
-    noise = _probe(optimum, solution)
-    d_coef = np.abs(solution.step[0]) + noise[0] + ROUNDOFF * np.abs(solution.coef)
-    d_intercept = np.abs(solution.step[1]) + noise[1] + ROUNDOFF * np.abs(solution.intercept)
-    coef, intercept = without_zeros(optimum, solution)
-    worst = _worst(d_coef, d_intercept, coef, intercept)
-    return float(np.clip(-np.log10(max(worst, 1e-300)), 0.0, 15.9))
-
-
-#: A coefficient below this share of the largest counts as 0, which no relative error can describe.
-ZERO = 1e-10
-
-
-def without_zeros(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
-    """Return the coefficients with those that are 0 but for rounding set to 0.
-
-    A slope is compared on the standardised scale with the largest; an intercept with the terms that make
-    it up, ȳ and x̄ⱼθⱼ, and the spread of y. Centred data have an intercept of this kind.
-    """
-    s, coef = optimum.statistic, solution.coef
-    effect = np.abs(coef) * np.sqrt(s.x_scale**2 + s.x_mean**2)[:, None]
-    mean, scale = targets_as_given(optimum.problem, s)
-    terms = np.abs(mean) + np.abs(s.x_mean) @ np.abs(coef) + scale
-    return (
-        np.where(effect > ZERO * effect.max(initial=0.0), coef, 0.0),
-        np.where(np.abs(solution.intercept) > ZERO * terms, solution.intercept, 0.0),
-    )
-
-
-def _probe(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
-    """Return the root mean square change of (θ, b) under random rounding of the data."""
-    problem, statistic = optimum.problem, optimum.statistic
-    X, y, w, scale = _sample(problem, statistic.rows)
-    rng = np.random.default_rng(0)
-    coef, intercept = solution.coef, solution.intercept
-    r = y - X @ coef - intercept
-    Z = X - optimum.x_mean
-    ulp_x, ulp_y = _rounding(X), _rounding(y)
-    pull = 4 * ROUNDOFF * optimum.alpha * optimum.form.apply(coef - problem.prior_column)
-    pull = pull if np.any(optimum.form.d != 1) else np.zeros_like(pull)
-    total_coef, total_intercept = np.zeros_like(coef), np.zeros_like(intercept)
-    for _ in range(PROBES):
-        dX = ulp_x * rng.uniform(-1, 1, X.shape)
-        dr = ulp_y * rng.uniform(-1, 1, y.shape) - dX @ coef
-        wr = r if w is None else w[:, None] * r
-        wdr = dr if w is None else w[:, None] * dr
-        gradient = scale * (dX.T @ wr + Z.T @ wdr) + pull * rng.uniform(-1, 1, pull.shape)
-        change = Measured(gradient, scale * wdr.sum(axis=0) / statistic.weight, r[0])
-        step = optimum.step(change)
-        total_coef += step[0] ** 2
-        total_intercept += step[1] ** 2
-    return np.sqrt(total_coef / PROBES), np.sqrt(total_intercept / PROBES)
-
-
-def _sample(problem: Problem, rows: int) -> tuple[Array, Array, Array | None, float]:
-    """Return evenly spaced rows of the first block, and the factor from a random sum over them to all."""
-    block = next(problem.source.blocks())
-    most = max(32, PROBE_SIZE // block.X.shape[1])
-    step = max(1, len(block.y) // most)
-    w = None if block.weights is None else block.weights[::step]
-    X = block.X[::step]
-    y = block.y if block.offset is None else block.y - block.offset
-    return X, y[::step], w, float(np.sqrt(max(1.0, rows / len(X))))
-
-
-def _rounding(values: Array) -> Array:
-    """Return half a unit in the last place of each value; integers were not rounded.
-
-    From 2⁵² on float64 holds whole numbers only, so that being whole says nothing.
-    """
-    exact = (values == np.rint(values)) & (np.abs(values) < 2.0**52)
-    return np.where(exact, 0.0, np.spacing(np.abs(values)) / 2)
