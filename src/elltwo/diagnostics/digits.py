@@ -12,7 +12,8 @@ from elltwo.array import ROUNDOFF, pivoted_factor
 from elltwo.diagnostics.interpolation import multiplies_noise
 from elltwo.diagnostics.optimum import Measured, Optimum, Solution, worst_share
 from elltwo.extended import Extended
-from elltwo.moments import NOISE, SHIFT_ABOVE, Moments
+from elltwo.margins import NOISE
+from elltwo.moments import SHIFT_ABOVE, Moments
 from elltwo.penalties import Standardized
 from elltwo.problem import Problem
 from elltwo.solvers.base import column_size, targets_as_given
@@ -83,7 +84,7 @@ def _determined(optimum: Optimum, solution: Solution) -> bool:
 
 
 def _varies(optimum: Optimum) -> bool:
-    """Return whether a column that counts as constant varies by more than rounding in rows of little weight."""
+    """Return whether a column that counts as constant varies by more than rounding in rows of low weight."""
     X, _, w, _ = _sample(optimum.problem)
     X = X[:, optimum.statistic.x_scale == 0] if w is None else X[w > 0][:, optimum.statistic.x_scale == 0]
     if not (optimum.problem.fit_intercept and X.size):
@@ -152,12 +153,13 @@ def _penalty_noise(optimum: Optimum, coef: Array) -> Array:
     s = optimum.statistic
     products: Any = 4 * ROUNDOFF
     if isinstance(s, Moments) and isinstance(optimum.problem.penalty, Standardized):
-        near = _near(s.x_scale, s.x_mean) / np.where(s.x_scale > 0, s.x_scale, 1.0)
-        products = products + (_sum_noise(s) * near**2)[:, None]
+        spread = np.where(s.x_scale > 0, s.x_scale, 1.0)
+        sums = _sum_noise(s) * (_near(s.x_scale, s.x_mean) / spread) ** 2
+        products = products + (sums + ROUNDOFF * np.abs(s.x_mean) / spread)[:, None]
     if form.rotation is None:
         return np.zeros_like(theta) if np.all(form.d == 1) else products * np.abs(form.apply(theta))
-    worst = np.max(products) * form.d.max() * np.linalg.norm(theta, axis=0)
-    return np.asarray(np.broadcast_to(worst, theta.shape))
+    worst: Array = np.max(products) * form.d.max() * np.linalg.norm(theta, axis=0)
+    return np.ones_like(theta) * worst
 
 
 def _sum_noise(moments: Moments) -> float:

@@ -19,8 +19,8 @@ Array = npt.NDArray[Any]
 class RowFactor:
     """The optimum as an interpolation: a QR of the transposed rows, which no small alpha makes singular.
 
-    With β = W(y − η)/α, H the penalised features and F the others, the intercept's ones among them, the optimum
-    has P(θ − θ₀) = X_Hᵀβ, Fᵀβ = 0 and y = Fφ + X_Hθ + αW⁻¹β. A change of these equations is solved by
+    With β = W(y − η)/α, H the penalised features and F the others, the intercept's ones among them, the
+    optimum has P(θ − θ₀) = X_Hᵀβ, Fᵀβ = 0 and y = Fφ + X_Hθ + αW⁻¹β. A change of these equations is solved by
 
         RᵀR = X_HP⁻¹X_Hᵀ + αW⁻¹ + F·diag(extra)·Fᵀ,
 
