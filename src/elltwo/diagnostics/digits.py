@@ -159,7 +159,7 @@ def _penalty_noise(optimum: Optimum, coef: Array) -> Array:
     if form.rotation is None:
         return np.zeros_like(theta) if np.all(form.d == 1) else products * np.abs(form.apply(theta))
     worst: Array = np.max(products) * form.d.max() * np.linalg.norm(theta, axis=0)
-    return np.ones_like(theta) * worst
+    return np.asarray(np.ones_like(theta) * worst)
 
 
 def _sum_noise(moments: Moments) -> float:
