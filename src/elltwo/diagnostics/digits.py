@@ -158,8 +158,8 @@ def _penalty_noise(optimum: Optimum, coef: Array) -> Array:
         products = products + (sums + ROUNDOFF * np.abs(s.x_mean) / spread)[:, None]
     if form.rotation is None:
         return np.zeros_like(theta) if np.all(form.d == 1) else products * np.abs(form.apply(theta))
-    worst: Array = np.max(products) * form.d.max() * np.linalg.norm(theta, axis=0)
-    return np.asarray(np.ones_like(theta) * worst)
+    worst: Array = np.ones_like(theta) * np.max(products) * form.d.max() * np.linalg.norm(theta, axis=0)
+    return worst
 
 
 def _sum_noise(moments: Moments) -> float:
@@ -225,7 +225,9 @@ def _moments_change(optimum: Optimum, solution: Solution) -> Change:
         size = np.hypot(scale, mean)
         near, spread = (_near(scale, mean), scale) if centre else (size, size)
         sums = _sum_noise(m) * np.outer(x_near, near)
-        return m.weight * (sums + ROUNDOFF * (np.outer(x_size, spread) + np.outer(x_spread, size)))
+        return np.asarray(
+            m.weight * (sums + ROUNDOFF * (np.outer(x_size, spread) + np.outer(x_spread, size)))
+        )
 
     x_size = np.hypot(m.x_scale, m.x_mean)
     x_near, x_spread = (_near(m.x_scale, m.x_mean), m.x_scale) if centre else (x_size, x_size)
