@@ -79,6 +79,7 @@ class CoordinateState:
     condition_limit: float = np.inf
     _points: dict[tuple[int, float], Point] = field(default_factory=dict, repr=False)
     _shares: dict[tuple[int, float], Array] = field(default_factory=dict, repr=False)
+    _inverses: dict[tuple[int, float], Array] = field(default_factory=dict, repr=False)
 
     @property
     def n_targets(self) -> int:
@@ -299,11 +300,19 @@ class CoordinateState:
             inside = np.zeros(0)
             if len(S):
                 own = (rhs[r.held[S], t] - r.through[:, S].T @ rhs[r.free, t]) / r.root[S]
-                matrix, size = _scaled(self._active_matrix(t, float(a)))
-                inside = np.linalg.lstsq(matrix, own / size)[0] / size / r.root[S]
+                inside = self._inverse(t, float(a)) @ own / r.root[S]
             out[r.held[S], t] = inside
             out[r.free, t] = r.own @ (r.own.T @ rhs[r.free, t]) - r.through[:, S] @ inside
         return out
+
+    def _inverse(self, target: int, alpha: float) -> Array:
+        """Return (G_S + λ₂I)⁻¹ on its range, columns scaled before it is found; kept."""
+        key = (target, alpha)
+        if key not in self._inverses:
+            matrix, size = _scaled(self._active_matrix(target, alpha))
+            noise = 2 * ROUNDOFF * len(matrix)
+            self._inverses[key] = np.linalg.pinv(matrix, rcond=noise, hermitian=True) / size / size[:, None]
+        return self._inverses[key]
 
     def _active_matrix(self, target: int, alpha: float) -> Array:
         """Return G_S + λ₂I in scaled coordinates."""

@@ -23,7 +23,7 @@ from elltwo.problem import Problem
 from elltwo.solvers.base import HeldOut, Outcome, Split, column_size, rank_cutoff
 from elltwo.solvers.certificate import SINGULAR, Reached, Rounding, certified, dependent
 from elltwo.solvers.curvature import Curved, Quadratic
-from elltwo.solvers.descent import relative_gradient
+from elltwo.solvers.descent import ROUNDING, relative_gradient
 from elltwo.solvers.newton import Final, NewtonSolver, NewtonState, refuse_absent
 from elltwo.solvers.rowset import Chunk, RowSet, gather_rowsets
 
@@ -31,8 +31,8 @@ Array = npt.NDArray[Any]
 
 
 #: Most steps in all p features, each of which costs two products with X.
-MOST_REFINEMENTS = 4
-#: A step that changes some η by more refines nothing: the curvature at hand is not that of its end.
+MOST_REFINEMENTS = 20
+#: Where a coefficient may grow for ever, a step that changes some η by more is growth, and refines nothing.
 SMALL_STEP = 1e-2
 #: Share of the largest squared singular value above which all others are known well enough from AAᵀ.
 WELL_SEEN = 1e-10
@@ -215,7 +215,11 @@ class ReducedState:
 
         gradient, left = self._measure(theta, b, alpha)
         step, refinements = newton(*gradient), 0
-        while refinements < MOST_REFINEMENTS and np.abs(self.rows.X @ step[0] + step[1]).max() < SMALL_STEP:
+        held = bool((alpha > 0).all())
+        most = np.inf if held and (self.form.d > 0).all() else SMALL_STEP
+        while left > ROUNDING and refinements < MOST_REFINEMENTS:
+            if np.abs(self.rows.X @ step[0] + step[1]).max() > most:
+                break
             better = theta + step[0], b + step[1]
             measured, now = self._measure(*better, alpha)
             if not now < left:
@@ -225,7 +229,6 @@ class ReducedState:
         spanned = len(self.reduction.split.free) + self.reduction.basis.shape[1]
         varies = column_size(statistic, self.centre) > 0
         singular = inner.condition >= SINGULAR
-        held = bool((alpha > 0).all())
         unsure = np.flatnonzero(varies & ((self.form.d == 0) | (not held)))
         rounding = Rounding.of(problem, statistic.rows, theta, b, pull)
         reached = Reached(
