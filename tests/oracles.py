@@ -157,9 +157,9 @@ def solve(model: Model, alpha: Any, w: Any = None, y: Any = None) -> tuple[Array
     return coef, solution[..., 0, :] - origin @ coef
 
 
-def solve_exact(model: Model, alpha: float) -> tuple[Array, Array]:
-    """Ridge by the normal equations in 60 digits, rounded once to long double: (p, T) and (T,)."""
-    with mpmath.workdps(60):
+def solve_exact(model: Model, alpha: float, places: int = 60) -> tuple[Array, Array]:
+    """Ridge by the normal equations in 60 digits or more, rounded once to long double: (p, T) and (T,)."""
+    with mpmath.workdps(places):
         columns = [[mpmath.mpf(1)] * len(model.X)] * int(model.fit_intercept) + [_exact(c) for c in model.X.T]
         w, P, pad = _exact(model.w), model.penalty_matrix(), int(model.fit_intercept)
         weighted = [[u * v for u, v in zip(w, column, strict=True)] for column in columns]

@@ -44,6 +44,8 @@ def correct_digits(optimum: Optimum, solution: Solution) -> float:
     d_intercept = np.abs(solution.step[1]) + noise[1] + ROUNDOFF * np.abs(solution.intercept)
     coef, intercept = without_zeros(optimum, solution)
     worst = worst_share(d_coef, d_intercept, coef, intercept)
+    if _left_out(optimum):  # the other directions hold those only to u·κ̂², which no step can see
+        worst = max(worst, 4 * ROUNDOFF * optimum.state.condition(float(optimum.alpha.min())))
     return float(np.clip(-np.log10(max(worst, 1e-300)), 0.0, 15.9))
 
 
@@ -73,12 +75,11 @@ def _determined(optimum: Optimum, solution: Solution) -> bool:
     They are not where moments cannot be factorised, nor where directions were left out that the data do
     determine, though hardly; columns that repeat others exactly may be left out.
     """
-    state: Any = optimum.state
     if solution.measured_on == "rows" and _varies(optimum):
         return False
     if isinstance(optimum.statistic, Moments):
         return optimum.scaled is not None
-    if getattr(state, "unresolved", 0) > 0 or _short(optimum):
+    if _left_out(optimum):
         return exactly_dependent(optimum.problem)
     return solution.beta is not None or not multiplies_noise(optimum)
 
@@ -92,11 +93,13 @@ def _varies(optimum: Optimum) -> bool:
     return bool(np.any(np.ptp(X, axis=0) > NOISE * np.abs(X).max(axis=0)))
 
 
-def _short(optimum: Optimum) -> bool:
+def _left_out(optimum: Optimum) -> bool:
     """Return whether directions that rows of this shape could tell apart were left out as rounding noise."""
     state = optimum.state
-    if not isinstance(state, Spectral) or optimum.alpha.min() > state.floor:
+    if not isinstance(state, Spectral) or (state.unresolved == 0 and optimum.alpha.min() > state.floor):
         return False
+    if state.unresolved > 0:
+        return True
     centre = optimum.problem.fit_intercept
     live = int(np.count_nonzero(column_size(optimum.statistic, centre)))
     return state.rank < min(live, optimum.statistic.rows - centre)
