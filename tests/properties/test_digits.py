@@ -153,7 +153,7 @@ def test_residual_is_the_gradient_at_the_reported_coefficients(way: str, centre:
 
 @pytest.mark.parametrize("centre", [True, False])
 def test_residual_of_a_coarse_tolerance_is_as_large_as_it_is(centre: bool) -> None:
-    """On rows too many for twice the working precision; the normal equations leave an error to be measured."""
+    """On rows too many for twice the working precision: the normal equations leave an error to measure."""
     rng = np.random.default_rng(1)
     X = rng.normal(size=(60_000, 4))
     X[:, 3] = X[:, 0] + 1e-4 * X[:, 3]
