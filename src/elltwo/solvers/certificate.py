@@ -362,7 +362,8 @@ def dependent(problem: Problem, statistic: Any, features: Array) -> bool:
         return True
     far = float(np.max(np.abs(mean) / np.where(scale > 0, scale, np.inf), initial=0.0))
     values = np.linalg.svd(Z, compute_uv=False)
-    noise = 8 * max(Z.shape) * ROUNDOFF * (1 + far * problem.fit_intercept)
+    # What is left of a column that is the rounded sum of others, whose size is no more than a few roundings.
+    noise = 4 * np.sqrt(Z.shape[1]) * ROUNDOFF * (1 + far * problem.fit_intercept)
     share = values / values[0]
     return bool((share <= noise).any() or len(values) < Z.shape[1]) and not bool(
         ((share > noise) & (share < 1 / np.sqrt(SINGULAR))).any()
