@@ -486,6 +486,28 @@ def test_how_the_program_ends(raised, status, message):
     assert UserError.exit_code == 2
 
 
+def test_memory_that_does_not_suffice_is_told_without_a_traceback(tmp_path):
+    """2 rows of 8,000 features are little; the 8,000 x 8,000 matrix that is asked for is 512 MB."""
+    code = (
+        "import resource, numpy as np, elltwo\n"
+        "rng = np.random.default_rng(0)\n"
+        "X, y = rng.normal(size=(2, 8000)), np.arange(2.0)\n"
+        "elltwo.Ridge(1.0).fit(X[:, :5], y)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (200 << 20),) * 2)\n"
+        "try:\n"
+        "    elltwo.Ridge(1.0, solver='cholesky').fit(X, y)\n"
+        "except elltwo.OutOfMemoryError as error:\n"
+        "    assert isinstance(error, MemoryError) and isinstance(error, elltwo.ElltwoError)\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path
+    )
+    assert done.stdout.startswith("Not enough memory: Unable to allocate"), done.stderr
+    assert "(8000, 8000)" in done.stdout
+
+
 def test_a_program_that_is_told_to_stop_leaves_no_half_written_file(tmp_path):
     code = (
         "import signal, sys\n"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+import elltwo
 from elltwo import __version__, files, modelfile
 from elltwo.errors import InputError, ModelFileError
 
@@ -271,3 +272,27 @@ def test_a_changed_bit_at_the_end_of_a_large_array_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged or edited"):
         modelfile.read(path)
+
+
+DAMAGES = {
+    "no coefficients": lambda arrays, _: arrays.pop(next(n for n in arrays if n.endswith("coef"))),
+    "arrays of one number": lambda arrays, _: arrays.update({n: np.zeros(1) for n in arrays}),
+    "arrays of no number": lambda arrays, _: arrays.update({n: np.zeros(0) for n in arrays}),
+    "nothing": lambda arrays, metadata: (arrays.clear(), metadata.clear()),
+    "text in place of everything": lambda _, metadata: metadata.update(dict.fromkeys(metadata, "x")),
+    "lists in place of everything": lambda _, metadata: metadata.update({k: [1] for k in metadata}),
+    "another encoder": lambda _, metadata: metadata.update(encoder={"columns": 3}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_parts_that_do_not_fit_together_are_refused_by_name(tmp_path, damage):
+    """The file is whole and its digest right: only its contents are not those of a model."""
+    path = tmp_path / "m.safetensors"
+    rng = np.random.default_rng(0)
+    elltwo.fit({"x": rng.normal(size=9), "y": rng.normal(size=9)}, "y", alpha=1.0).save(path)
+    arrays, metadata = modelfile.read(path)
+    damage(arrays, metadata)
+    modelfile.write(path, arrays, metadata)
+    with pytest.raises(ModelFileError, match=r"m\.safetensors' is damaged, or something else"):
+        elltwo.load(path)

@@ -13,7 +13,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "elltwo.comparing": ("compare",),
     "elltwo.conventions": ("convert",),
-    "elltwo.errors": ("ElltwoError", "InputError", "MissingPackageError", "ModelFileError", "Status"),
+    "elltwo.errors": (
+        "ElltwoError",
+        "InputError",
+        "MissingPackageError",
+        "ModelFileError",
+        "OutOfMemoryError",
+        "Status",
+    ),
     "elltwo.fitting": ("fit", "load"),
     "elltwo.interfaces.sklearn": (
         "GLM",
@@ -41,7 +48,14 @@ __all__ = ["__version__", *sorted(_HOME)]
 if TYPE_CHECKING:
     from elltwo.comparing import compare
     from elltwo.conventions import convert
-    from elltwo.errors import ElltwoError, InputError, MissingPackageError, ModelFileError, Status
+    from elltwo.errors import (
+        ElltwoError,
+        InputError,
+        MissingPackageError,
+        ModelFileError,
+        OutOfMemoryError,
+        Status,
+    )
     from elltwo.fitting import fit, load
     from elltwo.inference import Inference, infer
     from elltwo.interfaces.sklearn import (

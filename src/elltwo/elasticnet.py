@@ -11,7 +11,7 @@ import numpy.typing as npt
 from elltwo.data.base import Source
 from elltwo.data.weights import weight_notes
 from elltwo.engine import make_problem, rule_or_number
-from elltwo.errors import InputError
+from elltwo.errors import InputError, enough_memory
 from elltwo.problem import Problem
 from elltwo.rescaling import OutOfReachError, scaled, unscaled
 from elltwo.results import Fit
@@ -47,6 +47,7 @@ class Solved:
     rounds: int
 
 
+@enough_memory()
 def fit_elastic_net(
     source: Source,
     alpha: Any = "kfold",

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from elltwo.data.base import Block, BlockwiseSource, Source
 from elltwo.data.weights import WEIGHTS_ARE, weight_notes
-from elltwo.errors import InputError, Status
+from elltwo.errors import InputError, Status, enough_memory
 from elltwo.folds import FoldPass, FoldPlan
 from elltwo.losses import as_loss
 from elltwo.moments import Moments
@@ -37,6 +37,7 @@ from elltwo.solvers.spectral import SpectralSolver
 Array = npt.NDArray[Any]
 
 
+@enough_memory()
 def fit_source(
     source: Source,
     alpha: Any = "loo",
@@ -114,6 +115,7 @@ def held_out(source: Source, alphas: Array, *, fit_intercept: bool = True, solve
     return held_out_errors(run.context(chosen, why)[0], alphas)
 
 
+@enough_memory()
 def fit_moments(
     atoms: Sequence[Moments],
     alpha: Any,

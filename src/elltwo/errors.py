@@ -8,7 +8,8 @@ a warning.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 
@@ -22,6 +23,10 @@ class InputError(ElltwoError, ValueError):
 
 class ModelFileError(ElltwoError, ValueError):
     """A model file that is truncated, foreign, or written by a newer version."""
+
+
+class OutOfMemoryError(ElltwoError, MemoryError):
+    """The memory does not suffice; the message says what was asked for, if that is known, and what to do."""
 
 
 class MissingPackageError(ElltwoError, ImportError):
@@ -113,6 +118,28 @@ class Status(Enum):
         "Leave-one-out needs the rows and K-fold at least two batches, and partial_fit keeps only moments; "
         "generalised cross-validation (GCV) chose alpha. Pass alpha='gcv' to say so, or fit on all rows."
     )
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn what NumPy, Arrow, DuckDB and Python raise when memory is short into `OutOfMemoryError`.
+
+    >>> with enough_memory():
+    ...     raise MemoryError("Unable to allocate 3 GiB")
+    Traceback (most recent call last):
+    elltwo.errors.OutOfMemoryError: Not enough memory: Unable to allocate 3 GiB. Memory grows ...
+    """
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        asked = str(error).partition("\n")[0].strip().rstrip(".")
+        raise OutOfMemoryError(
+            f"Not enough memory: {asked or 'how much was asked for is not known'}. Memory grows with the "
+            "square of the number of features, or of rows where these are fewer, and a text column makes a "
+            "feature of each of its values. Leave columns out (--drop, drop=), or use a machine with more memory."
+        ) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

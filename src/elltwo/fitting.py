@@ -18,7 +18,7 @@ from elltwo.data.readings import settle
 from elltwo.data.table import Table, TableSource, open_table
 from elltwo.data.weights import check_weights_are
 from elltwo.engine import fit_moments, fit_source
-from elltwo.errors import ElltwoError, InputError, ModelFileError, Status
+from elltwo.errors import InputError, ModelFileError, Status, enough_memory
 from elltwo.folds import DealtFolds, StratifiedFolds, TimeFolds
 from elltwo.inference.stored import from_state
 from elltwo.kernel_fitting import KernelFit
@@ -56,6 +56,7 @@ Array = npt.NDArray[Any]
 KEPT_BYTES = 1 << 28
 
 
+@enough_memory()
 def fit(
     data: Any,
     target: str | Sequence[str] | None = None,
@@ -543,6 +544,7 @@ def _checked(fitted: Fit, source: TableSource | None, target: ClassTarget | None
     return fitted
 
 
+@enough_memory()
 def load(path: Any) -> Fit:
     """Return the `Fit` that `Fit.save` or `elltwo fit -o` wrote; it predicts identically. Runs no code.
 
@@ -555,8 +557,6 @@ def load(path: Any) -> Fit:
     try:
         fitted = _built(arrays, metadata)
         _refuse_damaged(fitted)
-    except ElltwoError:
-        raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"'{path}' is damaged, or something else than elltwo made it ({error!r}). Fit the model again, "

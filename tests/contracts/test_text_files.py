@@ -261,6 +261,26 @@ def test_comments_and_semicolons_may_end_a_query(folder, end):
     assert read(f"SELECT x FROM 'd.csv'{end}") == expected
 
 
+@pytest.mark.parametrize("query", ["", " ", ";", "-- nothing", "/* SELECT 1 */"])
+def test_a_query_of_nothing_is_refused(folder, query):
+    for data in STORES:
+        with pytest.raises(InputError, match="SELECT"):
+            open_table(data, sql=query)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_times_of_day_are_refused_and_the_query_told_makes_them_hours(tmp_path, suffix):
+    path, table = tmp_path / f"t.{suffix}", pa.table({"t": ["10:00", "9:30", "23:15"], "y": [1, 2, 4]})
+    with duckdb.connect() as connection:
+        connection.register("source", table)
+        connection.execute("CREATE TABLE t AS FROM source")
+        connection.execute(f"COPY t TO '{path}'" + (" (FORMAT json)" if suffix == "jsonl" else ""))
+    with pytest.raises(InputError, match="times of day") as told:
+        elltwo.fit(path, "y", alpha=1.0)
+    query = str(told.value).split('with --sql (sql=) "')[1].split('",')[0]
+    assert read(path, sql=query)["t"] == [10.0, 9.5, 23.25]
+
+
 def test_what_looks_like_the_end_inside_a_text_is_kept(folder):
     for data in STORES:
         assert read(data, sql="SELECT '; -- /* ' AS x FROM data LIMIT 1 -- ;") == {"x": ["; -- /* "]}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elltwo.data.remedies import column_sql, leave_out, replacing
 from elltwo.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -83,10 +84,10 @@ def refuse_inexact(array: Any, name: str) -> None:
         return
     value = next((v for v in far if _is_inexact(v)), None)
     if value is not None:
-        column = name if name.isidentifier() else '"' + name.replace('"', '""') + '"'
+        query = replacing(name, f"{column_sql(name)} - {value}")
         raise InputError(
-            f"{_told(name, value)} (--drop {name}, drop=['{name}']). Otherwise subtract a constant first, "
-            f'with --sql (sql=) "SELECT * REPLACE ({column} - {value} AS {column}) FROM data".'
+            f"{_told(name, value)} ({leave_out(name)}). Otherwise subtract a constant first, with --sql "
+            f"(sql=) {query}."
         )
 
 

@@ -197,7 +197,7 @@ def _object_table(data: Any) -> Table:
     try:
         return ArrowTable(f"the {kind}", _arrow(data, kind))
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, (InputError, MemoryError)):
             raise
         cause = " ".join(str(part) for part in error.args)
         raise InputError(

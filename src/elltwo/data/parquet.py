@@ -37,6 +37,8 @@ class ParquetTable(Table):
             return pq.ParquetFile(
                 self.path, pre_buffer=False, buffer_size=_BUFFER_BYTES, read_dictionary=list(text)
             )
+        except MemoryError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(self._name, error) from error
 
@@ -50,6 +52,8 @@ class ParquetTable(Table):
             try:
                 for groups in _pieces(file.metadata, PIECE_BYTES // max(row_bytes, 1)):
                     yield from _read(file, groups, columns, row_bytes)
+            except MemoryError:
+                raise
             except (OSError, pa.ArrowException) as error:
                 raise _unreadable(self._name, error) from error
 

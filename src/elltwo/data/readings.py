@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,9 @@ def _unlike(column: str, reading: Reading, value: str, row: int) -> InputError:
 # ------------------------------------------------------------------------------------ finding them
 
 
+_CLOCK = re.compile(r"\s*([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?\s*", re.ASCII)
+
+
 @dataclass
 class _Texts:
     """The different texts of a column, as far as they are needed."""
@@ -240,6 +244,8 @@ def _decide(table: Table, name: str, texts: _Texts, role: Role, notes: list[str]
     free = role == "free"
     if not n:
         return None
+    if free and not texts.many and all(map(_CLOCK.fullmatch, texts.levels.keys() - MISSING_WORDS)):
+        raise _refused_clock(table, name, next(iter(texts.levels.keys() - MISSING_WORDS)))
     if (reading := date.reading()) is not None and role != "numbers":
         if not free or _AS_IN_FILES.issuperset(reading.forms):
             return reading
@@ -269,6 +275,15 @@ def _decide(table: Table, name: str, texts: _Texts, role: Role, notes: list[str]
     if n > FEW_LEVELS and number.fitting and not number.padded and number.odd_count * _ONE_IN <= n:
         raise _refused_odd(table, name, n, number)
     return None
+
+
+def _refused_clock(table: Table, column: str, example: str) -> InputError:
+    hours = replacing(column, f"epoch(CAST(trim({column_sql(column)}) AS TIME)) / 3600")
+    return InputError(
+        f"Column '{column}' holds times of day as text, such as {example!r}, which no model reads: each "
+        f"would become a feature. Turn them into hours, with {_where(table)} {hours}, or leave the "
+        f"column out ({leave_out(column)})."
+    )
 
 
 def _parse(column: str) -> str:

@@ -68,6 +68,8 @@ def _reading_only(action: int, *_: str | None) -> int:
 def _only_select(connection: sqlite3.Connection, sql: str, name: str) -> str:
     """Return a query without what may follow it, if SQLite finds that it is one SELECT."""
     query = bare(sql)
+    if not query:
+        raise not_one_select(name)
     try:
         connection.execute(f"EXPLAIN {query}")
     except sqlite3.DatabaseError as error:

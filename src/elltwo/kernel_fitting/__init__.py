@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from elltwo.errors import InputError
+from elltwo.errors import InputError, enough_memory
 from elltwo.kernel_fitting import losses, squared
 from elltwo.kernel_fitting.task import KernelTask
 from elltwo.kernel_fitting.width import best_of, resolved, tuned
@@ -20,6 +20,7 @@ from elltwo.solvers.kernel_fit import KernelFit
 __all__ = ["KernelFit", "KernelTask", "fit_kernel"]
 
 
+@enough_memory()
 def fit_kernel(task: KernelTask, kernel: Any) -> KernelFit:
     """Fit a kernel model, choosing the kernel's width by the same criterion as alpha where several are given.
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from elltwo.errors import ElltwoError, InputError, name_some
+from elltwo.errors import ElltwoError, InputError, enough_memory, name_some
 from elltwo.files import check_writable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,14 +30,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with enough_memory():
+                return super().invoke(ctx)
         except ElltwoError as error:
             raise UserError(str(error)) from error
-        except MemoryError as error:
-            raise UserError(
-                f"Not enough memory: {error or 'no detail is known'}. Memory grows with the square of the "
-                "number of features, and text columns make one for each value: leave columns out with --drop."
-            ) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has gone, as in `elltwo show m | head`
                 raise
