@@ -138,7 +138,7 @@ def enough_memory() -> Iterator[None]:
         raise OutOfMemoryError(
             f"Not enough memory: {asked or 'how much was asked for is not known'}. Memory grows with the "
             "square of the number of features, or of rows where these are fewer, and a text column makes a "
-            "feature of each of its values. Leave columns out (--drop, drop=), or use a machine with more memory."
+            "feature of each of its values. Leave columns out (--drop, drop=), or take a machine with more."
         ) from error
 
 
