@@ -17,6 +17,7 @@ from elltwo.errors import InputError, Status
 from elltwo.fitting import fit_source
 from elltwo.losses import Gamma, Huber, Multinomial
 from elltwo.problem import Problem
+from elltwo.selection import grid
 from elltwo.solvers import auto, coupled, dense_rows
 from elltwo.solvers.null import best_intercept, curvature_at
 
@@ -216,17 +217,21 @@ def test_huber_with_an_epsilon_far_below_the_spread(epsilon: float) -> None:
 # ------------------------------------------------------------------------- leave-one-out that is not there
 
 
-def many_columns() -> tuple[Any, Array]:
+@pytest.fixture
+def many_columns(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Array]:
+    """Sparse rows of more features than the limit, which is lowered here."""
+    monkeypatch.setattr(auto, "SPARSE_FEATURES", 40)
+    monkeypatch.setattr(grid, "PER_DECADE", 2)
     rng = np.random.default_rng(9)
-    X = sparse.random_array((120, auto.SPARSE_FEATURES + 1), density=0.01, rng=rng, format="csr")
+    X = sparse.random_array((120, 41), density=0.2, rng=rng, format="csr")
     return X, rng.random(120) < 0.5
 
 
 @pytest.mark.parametrize(
     "model", [LogisticRegression(), GLM("binomial"), LogisticRegression(standardize=True)], ids=repr
 )
-def test_the_default_of_estimators_gives_way_to_folds_and_says_so(model: Any) -> None:
-    X, y = many_columns()
+def test_the_default_of_estimators_gives_way_to_folds_and_says_so(model: Any, many_columns: Any) -> None:
+    X, y = many_columns
     fit = model.fit(X, y).fit_
     assert fit.rule == "kfold"
     assert Status.LOO_UNAVAILABLE in fit.status
@@ -236,9 +241,9 @@ def test_the_default_of_estimators_gives_way_to_folds_and_says_so(model: Any) ->
     assert Status.LOO_UNAVAILABLE not in asked.fit_.status
 
 
-def test_a_rule_object_is_taken_at_its_word() -> None:
-    X, y = many_columns()
-    with pytest.raises(InputError, match=r"2,001 features make too costly\. Use 'kfold'"):
+def test_a_rule_object_is_taken_at_its_word(many_columns: Any) -> None:
+    X, y = many_columns
+    with pytest.raises(InputError, match=r"41 features make too costly\. Use 'kfold'"):
         LogisticRegression(LOO()).fit(X, y)
     assert LogisticRegression().fit(X[:, :5], y).fit_.rule == "loo"
     assert Ridge().fit(X, y).fit_.rule == "loo"  # squared error keeps its leverages up to 20,000 features
@@ -249,6 +254,7 @@ def test_the_default_of_tables_gives_way_to_folds_that_share_the_classes(
     one_se: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto, "MOST_COUPLED", 10)
+    monkeypatch.setattr(grid, "PER_DECADE", 2)
     X, y = classes(150, 7, 3)
     order = np.argsort(y.argmax(axis=1))  # sorted by class: consecutive folds would lack one
     table = {f"x{j}": X[order, j] for j in range(7)} | {
@@ -264,8 +270,8 @@ def test_the_default_of_tables_gives_way_to_folds_that_share_the_classes(
         elltwo.fit(table, "k", family="multinomial", select="loo")
 
 
-def test_a_source_without_leave_one_out_gives_way_too() -> None:
-    X, y = many_columns()
+def test_a_source_without_leave_one_out_gives_way_too(many_columns: Any) -> None:
+    X, y = many_columns
     fitted = elltwo.fit(MemorySource(X, y.astype(float)), family="binomial")
     assert fitted.rule == "kfold"
     assert Status.LOO_UNAVAILABLE in fitted.status

@@ -6,7 +6,6 @@ package: a dense Newton iteration for optima, explicit refits for folds, and den
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -343,9 +342,7 @@ def _some(cases: Sequence[Any], family: str, other: str, count: int) -> list[Any
 @pytest.mark.parametrize("shape", SHAPES)
 def test_optimum(family: str, shape: str) -> None:
     """θ and b agree with a dense Newton iteration in extended precision, whatever the variation."""
-    for variation, alpha in zip(
-        _some(tuple(VARIATIONS), family, shape, 4), itertools.cycle((0.05, 3.0)), strict=False
-    ):
+    for variation, alpha in zip(_some(tuple(VARIATIONS), family, shape, 2), (0.05, 3.0), strict=False):
         if (shape, variation) == ("shifted", "no intercept"):
             continue  # the columns are then parallel to 1e-6, and 1e-7 is more than float64 can hold
         case = Case.of(family, shape, variation)

@@ -20,7 +20,7 @@ def regularizer(on):
 @pytest.fixture(autouse=True)
 def fresh():
     """Number the layers' names from the start, and draw the same weights."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 

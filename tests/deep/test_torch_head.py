@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from elltwo import GCV, LOO, InputError, KFold, LogisticRegression, Ridge, RidgeClassifier, Status
+from elltwo import AIC, GCV, LOO, InputError, KFold, LogisticRegression, Ridge, RidgeClassifier, Status
 from elltwo.data import tensors
 from elltwo.data.tensors import TensorSource
 from elltwo.engine import fit_source
@@ -21,6 +21,7 @@ from elltwo.folds import DealtFolds, StratifiedFolds
 from elltwo.selection import SCORINGS
 from elltwo.testing import check_source
 from elltwo.torch import exact_head
+from shapes import dealt
 
 RULES = ("loo", "gcv", "reml", "aic", "bic", 3.0)
 
@@ -92,7 +93,7 @@ def test_classes_by_squared_error_are_ridge_classifier(rule, classes):
     np.testing.assert_array_equal(predicted, model.predict(features(net, x)))
 
 
-@pytest.mark.parametrize("rule", [LOO(np.logspace(-1, 2, 5)), "aic", 3.0])
+@pytest.mark.parametrize("rule", [LOO(np.logspace(-1, 2, 5)), AIC(np.logspace(-1, 2, 5)), 3.0])
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_log_loss_is_logistic_regression(rule, classes, dtype):
@@ -582,9 +583,14 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rule", ["loo", "kfold", "gcv", "reml", 2.0, LOO(one_se=True), LOO(scoring="r2")])
-@pytest.mark.parametrize("where", ["cpu", "device"])
+@pytest.mark.parametrize(
+    ("kind", "rule", "where"),
+    dealt(
+        list(KINDS),
+        ["loo", "kfold", "gcv", "reml", 2.0, LOO(one_se=True), LOO(scoring="r2")],
+        ["cpu", "device"],
+    ),
+)
 def test_ridge_takes_tensors(kind, rule, where, monkeypatch):
     tensor, y = KINDS[kind](X), Y
     array = tensor.detach().double().numpy()

@@ -42,7 +42,7 @@ def test_noisy_labels_are_not_predicted_perfectly() -> None:
     rng = generator("noisy labels")
     X, y = rng.normal(size=(40, 60)), rng.integers(0, 2, size=40).astype(float)
     model = Model(X, y[:, None])
-    alphas = np.array([1e-8, 1e-3, 1.0, 100.0, 1e5])
+    alphas = np.array([1e-8, 1.0, 1e5])
     fit = run(model, LOO(alphas=alphas))
     np.testing.assert_allclose(fit.path.score, oracles.loo(model, alphas)[:, 0].astype(float), rtol=1e-10)
     # Nothing predicts fair coins better than their mean, give or take the standard error of that.
@@ -77,12 +77,12 @@ def test_path_to_tiny_alphas_does_not_diverge() -> None:
     model = regression(100, 50, noise=0.0)
     alphas = np.logspace(-15, 0, 16)
     fit = run(model, LOO(alphas=alphas))
-    want = oracles.loo(model, alphas)[:, 0].astype(float)
+    want = oracles.loo(model, alphas[::5])[:, 0].astype(float)
     # Held-out residuals are right to u·κ·‖y‖ each, and here they are no larger than that at the small end.
     rounding = (
         oracles.SAFETY * oracles.UNIT * oracles.condition(model, alphas[0]) * np.sqrt((model.y**2).mean())
     )
-    error = np.abs(np.sqrt(fit.path.score) - np.sqrt(want))
+    error = np.abs(np.sqrt(fit.path.score[::5]) - np.sqrt(want))
     assert (error <= 1e-10 * np.sqrt(want) + rounding).all()
     # The error only grows with α, and the smallest are as good as noise-free data allow.
     assert fit.path.score[0] <= rounding**2
