@@ -800,7 +800,7 @@ OPTION_CHANGES: dict[str, Any] = {
     "dispersion": 4.0,
     "family": "gamma",
 }
-SPECIAL = {"C", "alpha_per_target", "solver", "tol", "random_state"}
+SPECIAL = {"C", "alpha_per_target", "solver", "tol", "random_state", "weights_are"}
 BASES: dict[str, tuple[Any, Any]] = {
     "LogisticRegression": (LogisticRegression(3.0), labels(X)),
     "LogisticRegression, 3 classes": (LogisticRegression(3.0), labels(X, 3)),

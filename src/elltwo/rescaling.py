@@ -51,20 +51,26 @@ def look_for_tiny(problem: Problem, mean: Array, scale: Array, *, unpenalised: b
     if len(tiny) == 0:
         return
     size = _largest(problem.source, tiny)
-    if size.any():
-        unit = np.ones(len(mean))
-        unit[tiny] = np.where(size > 0, np.ldexp(1.0, np.minimum(-np.frexp(size)[1], MOST)), 1.0)
+    unit = np.ones(len(mean))
+    unit[tiny] = np.where(size > 0, np.ldexp(1.0, np.minimum(-np.frexp(size)[1], MOST)), 1.0)
+    if np.any(unit > 1):
         raise OutOfReachError(unit)
 
 
 def _largest(source: Source, columns: Array) -> Array:
-    """Return the largest magnitude in these columns; of rows that are not in memory, in the first block."""
+    """Return the largest magnitude in these columns, in rows of positive weight.
+
+    Of rows that are not in memory, the first block is looked at.
+    """
     X: Any = getattr(source, "X", None)
     if hasattr(X, "tocsc"):
-        return np.asarray(abs(X[:, columns]).max(axis=0).toarray()).ravel().astype(np.float64)
+        weights = getattr(source, "weights", None)
+        rows = slice(None) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
+        return np.asarray(abs(X[rows][:, columns]).max(axis=0).toarray()).ravel().astype(np.float64)
     size = np.zeros(len(columns))
     for block in source.blocks():
-        size = np.maximum(size, np.abs(block.X[:, columns]).max(axis=0))
+        rows = slice(None) if block.weights is None else block.weights > 0
+        size = np.maximum(size, np.abs(block.X[rows][:, columns]).max(axis=0, initial=0.0))
         if not source.in_memory:
             break
     return size

@@ -623,7 +623,8 @@ def test_information_criteria(rule: Any) -> None:
         "gamma": (rng.gamma(2.0, np.exp(eta) / 2), w),
     }
     for loss, (y, weights) in cases.items():
-        fit = fit_source(MemorySource(X, y, weights), rule(alphas=ALPHAS), loss=loss)
+        source = MemorySource(X, y, weights, weights_are="frequency")
+        fit = fit_source(source, rule(alphas=ALPHAS), loss=loss)
         total = n if loss != "binomial" else trials.sum()
         want = []
         for a in range(len(ALPHAS)):

@@ -422,7 +422,7 @@ def test_a_fraction_after_many_integers_is_not_rounded(tmp_path, monkeypatch):
         X, _, _ = joined(source_of(tmp_path / name, "y", ["x"]))
         assert X[-1, 0] == 0.5
         with pytest.raises(InputError, match=r"1 not whole.*first in row 30,001"):
-            joined(source_of(tmp_path / name, "y", ["y"], weights="x"))
+            joined(source_of(tmp_path / name, "y", ["y"], weights="x", weights_are="frequency"))
 
 
 def test_text_after_many_numbers_names_line_and_column(tmp_path, monkeypatch):

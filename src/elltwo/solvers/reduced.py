@@ -187,8 +187,12 @@ class ReducedState:
         q = len(reduction.split.free)
         beyond = len(reduction.split.held) > reduction.basis.shape[1]
         for model, alpha in zip(models, np.broadcast_to(alphas, len(models)), strict=True):
-            worst = max(worst, model.condition(float(alpha)))
-            if beyond and alpha > 0 and isinstance(model, Curved):
+            if not isinstance(model, Curved):
+                worst = max(worst, model.condition(float(alpha)))
+                continue
+            # The coordinates are directions already, so scaling them would hide how they differ.
+            worst = max(worst, model.spectral.condition(float(alpha)))
+            if beyond and alpha > 0:
                 gram = model.moments.about(self.centre)[0][q:, q:]
                 worst = max(worst, float(np.linalg.norm(gram) / alpha))
         return worst
