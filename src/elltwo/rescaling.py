@@ -65,12 +65,12 @@ def _largest(source: Source, columns: Array) -> Array:
     X: Any = getattr(source, "X", None)
     if hasattr(X, "tocsc"):
         weights = getattr(source, "weights", None)
-        rows = slice(None) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
+        rows: Any = slice(None) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
         return np.asarray(abs(X[rows][:, columns]).max(axis=0).toarray()).ravel().astype(np.float64)
     size = np.zeros(len(columns))
     for block in source.blocks():
-        rows = slice(None) if block.weights is None else block.weights > 0
-        size = np.maximum(size, np.abs(block.X[rows][:, columns]).max(axis=0, initial=0.0))
+        seen: Any = slice(None) if block.weights is None else block.weights > 0
+        size = np.maximum(size, np.abs(block.X[seen][:, columns]).max(axis=0, initial=0.0))
         if not source.in_memory:
             break
     return size
