@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.linear_model import Ridge as PeerRidge
 from sklearn.model_selection import KFold as PlainKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 import elltwo
-from elltwo import AIC, GCV, LOO, KFold, Ridge, Status
+from elltwo import AIC, GCV, LOO, KFold, Lasso, Ridge, Status
 from elltwo.errors import InputError
 
 SOLVERS = ("auto", "spectral", "cholesky", "orthogonal", "dual")
@@ -78,6 +80,20 @@ def test_a_column_that_varies_only_where_weights_are_zero_is_constant() -> None:
     fit = Ridge(standardize=True).fit(X, X[:, 0] + rng.normal(size=400), sample_weight=weights)
     assert fit.coef_[1] == 0
     assert Status.CONSTANT_COLUMNS in fit.fit_.status
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-200])
+@pytest.mark.parametrize("form", [np.asarray, csr_array])
+def test_rows_of_weight_zero_have_no_say_in_whether_a_column_is_tiny(form: Any, size: float) -> None:
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(30, 3))
+    y, weights = X[:, 0] + X[:, 1] + rng.normal(size=30), np.repeat([1.0, 0.0], [28, 2])
+    X[:, 1] *= size
+    X[28:, 1] = 1, 3
+    for model in (Ridge(1.0, standardize=True), Lasso(0.01, standardize=True)):
+        left_out = clone(model).fit(X[:28], y[:28]).predict(X[:28])
+        weightless = model.fit(form(X), y, sample_weight=weights).predict(form(X[:28]))
+        assert weightless == pytest.approx(left_out, rel=1e-8)
 
 
 @pytest.mark.parametrize("n", [100, 400])
