@@ -80,9 +80,10 @@ def _only_select(connection: sqlite3.Connection, sql: str, name: str) -> str:
 
 
 def _spool(connection: sqlite3.Connection, query: str, name: str) -> Table:
-    columns = [entry[0] for entry in connection.execute(f"SELECT * FROM ({query}\n) LIMIT 0").description]
+    # SELECT * FROM (query) would rename columns called "true" or "false".
+    columns = [entry[0] for entry in connection.execute(query).description]
     refuse_repeats(name, columns)
-    schema = pa.schema([(column, _type(connection, query, column)) for column in columns])
+    schema = pa.schema([(column, _type(connection, query, columns, column)) for column in columns])
 
     def write(path: Path) -> None:
         with pq.ParquetWriter(path, schema) as file:
@@ -92,19 +93,24 @@ def _spool(connection: sqlite3.Connection, query: str, name: str) -> Table:
     return spooled(write, lambda path: ParquetTable(path, name))
 
 
-def _type(connection: sqlite3.Connection, query: str, column: str) -> Any:
-    c = quoted(column)
-    kinds = {kind for (kind,) in connection.execute(f"SELECT DISTINCT typeof({c}) FROM ({query}\n)")} - {
-        "null"
-    }
+def _type(connection: sqlite3.Connection, query: str, columns: list[str], column: str) -> Any:
+    """Return the type of a column, found from all its values.
+
+    The columns get names of ours: to SQLite, "true" can be the column or the value 1.
+    """
+    names = [f"c{i}" for i in range(len(columns))]
+    c = names[columns.index(column)]
+    rows = f"WITH result({', '.join(names)}) AS ({query}\n)"
+    kinds = {kind for (kind,) in connection.execute(f"{rows} SELECT DISTINCT typeof({c}) FROM result")}
+    kinds -= {"null"}
     if "blob" in kinds:
         return pa.binary()
     if kinds == {"text"}:
-        odd = f"SELECT 1 FROM ({query}\n) WHERE {c} IS NOT NULL AND NOT ({_DATE.format(c=c)}) LIMIT 1"
+        odd = f"{rows} SELECT 1 FROM result WHERE {c} IS NOT NULL AND NOT ({_DATE.format(c=c)}) LIMIT 1"
         return pa.string() if connection.execute(odd).fetchone() else pa.timestamp("us")
     if "text" in kinds:
         words = ", ".join(map(text, MISSING_WORDS))
-        odd = f"SELECT 1 FROM ({query}\n) WHERE typeof({c}) = 'text' AND trim({c}) NOT IN ({words}) LIMIT 1"
+        odd = f"{rows} SELECT 1 FROM result WHERE typeof({c}) = 'text' AND trim({c}) NOT IN ({words}) LIMIT 1"
         if connection.execute(odd).fetchone():
             return pa.string()
     return pa.int64() if kinds <= {"integer", "text"} else pa.float64()
