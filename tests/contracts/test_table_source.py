@@ -308,6 +308,16 @@ def test_sql_on_databases(store, tmp_path):
     )
 
 
+def test_sqlite_columns_with_the_names_of_values_keep_names_and_types(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection, connection:
+        connection.execute('CREATE TABLE t ("true" REAL, "FALSE" TEXT, rent REAL)')
+        connection.executemany("INSERT INTO t VALUES (?, ?, ?)", [(7.5, "a", 1.0), (8.5, None, 2.0)])
+    for sql in (None, "SELECT * FROM t", "WITH u AS (SELECT 1) SELECT t.* FROM t, u -- all"):
+        table = open_table(tmp_path / "t.db", sql=sql)
+        assert table.kinds == {"true": "number", "FALSE": "string", "rent": "number"}
+        assert [table.example(name) for name in table.columns] == [7.5, "a", 1.0]
+
+
 def test_a_random_query_gives_the_same_rows_on_every_pass():
     source = source_of("SELECT random() AS x, random() AS y FROM range(1000)", "y", ["x"])
     first, second = joined(source), joined(source)
