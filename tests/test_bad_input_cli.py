@@ -32,7 +32,7 @@ def junk(n, cell="{}"):
 
 
 def many_levels(path):
-    frame = pl.DataFrame({"price": np.arange(1_000_000.0), "code": np.arange(1_000_000)})
+    frame = pl.DataFrame({"price": np.arange(20_000.0), "code": np.arange(20_000)})
     frame.with_columns(pl.col("code").cast(pl.String)).write_parquet(path)
 
 
