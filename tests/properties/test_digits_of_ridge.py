@@ -15,10 +15,10 @@ import pytest
 import oracles
 from elltwo import Ridge, Status
 from elltwo.data.memory import MemorySource
-from elltwo.diagnostics.digits import ZERO
 from elltwo.errors import InputError
 from elltwo.fitting import fit_source
 from elltwo.results import Fit
+from elltwo.solvers.certificate import ZERO
 from oracles import Model
 from shapes import options, source
 

@@ -17,6 +17,7 @@ from elltwo.moments import SHIFT_ABOVE, Moments
 from elltwo.penalties import Standardized
 from elltwo.problem import Problem
 from elltwo.solvers.base import column_size, targets_as_given
+from elltwo.solvers.certificate import ZERO
 from elltwo.solvers.spectral import Spectral
 
 Array = npt.NDArray[Any]
@@ -47,10 +48,6 @@ def correct_digits(optimum: Optimum, solution: Solution) -> float:
     if _left_out(optimum):  # the other directions hold those only to u·κ̂², which no step can see
         worst = max(worst, 4 * ROUNDOFF * optimum.state.condition(float(optimum.alpha.min())))
     return float(np.clip(-np.log10(max(worst, 1e-300)), 0.0, 15.9))
-
-
-#: A coefficient below this share of the largest counts as 0, which no relative error can describe.
-ZERO = 1e-10
 
 
 def without_zeros(optimum: Optimum, solution: Solution) -> tuple[Array, Array]:
